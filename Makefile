@@ -1,0 +1,50 @@
+# `make` lists the targets. Everything runs from .venv, which the first target you call sets up.
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint lock clean
+
+PYTHON ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/set-up.stamp
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# Two test processes share the cores with the chains they sample: one BLAS thread each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: $(STAMP) ## set everything up, then do the main job on real data
+	$(BIN)/bayesmixed demo
+
+test: lint ## set everything up, then lint, check types and layers, run the tests
+	$(PYTEST)
+
+test-slow: $(STAMP) ## run the tests that `make test` leaves out
+	$(PYTEST) -m slow
+
+lint: $(STAMP) ## check style, types and import layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# To move to newer versions: .venv/bin/pip install --upgrade NAME, make lock, make test.
+lock: $(STAMP) ## write the versions installed in .venv to requirements.lock
+	{ sed '/^#/!d' requirements.lock; \
+	  $(PIP) freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[^ ]+$$'; } > requirements.new
+	mv requirements.new requirements.lock
+
+clean: ## remove .venv, caches and build products
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml requirements.lock
+	@test -x $(BIN)/python || { \
+	  python=$$(scripts/find-python "$(PYTHON)") && \
+	  echo "setting up $(VENV) with $$python" && \
+	  "$$python" -m venv --clear $(VENV); }
+	@$(PIP) install -q --upgrade 'pip>=25.3'
+	@$(PIP) install -q -c requirements.lock --build-constraint requirements.lock \
+	  -e . --group test --group lint
+	@touch $@

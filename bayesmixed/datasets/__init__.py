@@ -1,0 +1,19 @@
+"""Small real data sets with their sources, and simulators for what none of them covers."""
+
+from bayesmixed.datasets.catalogue import describe, list, load
+from bayesmixed.datasets.dataset import Dataset
+from bayesmixed.datasets.simulate import (
+    simulate_blood_pressure,
+    simulate_cells,
+    simulate_readmissions,
+)
+
+__all__ = [
+    "Dataset",
+    "describe",
+    "list",
+    "load",
+    "simulate_blood_pressure",
+    "simulate_cells",
+    "simulate_readmissions",
+]

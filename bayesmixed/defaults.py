@@ -1,0 +1,225 @@
+"""The prior of every parameter of a model: the user's, the variance budget's, or a default.
+
+Defaults are weakly informative and scaled to the data, after Gelman et al. (2008), Ann. Appl.
+Stat. 2:1360 and the rstanarm and brms documentation; the sources are in ``AssignedPrior.source``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+
+from bayesmixed._errors import BayesmixedError, PriorError, unknown
+from bayesmixed.design import Design
+from bayesmixed.links import Link
+from bayesmixed.predictor import INTERCEPT, PredictorDesign, RandomDesign
+from bayesmixed.priors import Prior, Support
+
+
+@dataclass(frozen=True)
+class AssignedPrior:
+    """A prior with where it came from."""
+
+    prior: Prior
+    source: str
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Location and spread of the outcome on the scale of a linear predictor.
+
+    Parameters
+    ----------
+    location, spread : float
+        Centre and scale of the intercept's prior.
+    unit : float
+        The size that coefficients and standard deviations are measured in.
+    source : str
+        How they were found.
+    robust : bool
+        Whether the intercept has a Student-t prior, rather than a normal.
+    """
+
+    location: float
+    spread: float
+    unit: float
+    source: str
+    robust: bool = False
+
+
+def suffix(design: Design, parameter: str) -> str:
+    """What a parameter's variables end in: nothing for the first, ``_sigma`` for sigma."""
+    return "" if parameter == design.family.parameters[0].name else f"_{parameter}"
+
+
+def sd_name(tail: str, group: str) -> str:
+    """Name of a grouping's standard deviations: ``sd_<group>`` or ``sd_<parameter>_<group>``."""
+    return f"sd{tail}_{group}"
+
+
+def outcome_scale(design: Design) -> Scale:
+    """The scale of the first parameter's linear predictor."""
+    link, y = design.spec.link, design.y
+    first = design.predictors[design.family.parameters[0].name]
+    if link.name == "identity":
+        working = np.asarray(design.family.working(y), dtype=float) - first.offset
+        centre = float(np.median(working))
+        mad = 1.4826 * float(np.median(np.abs(working - centre)))
+        sd = float(np.std(working, ddof=1)) if len(working) > 1 else 1.0
+        return Scale(centre, max(2.5, mad), sd or 1.0, f"the outcome's sd {sd:.3g}", robust=True)
+    if link.domain == (0.0, 1.0):
+        return Scale(0.0, 2.5, 1.0, f"the {link.name} scale")
+    mean = float(np.mean(y)) / float(np.mean(np.exp(first.offset)) if link.name == "log" else 1)
+    mean = mean if mean > 0 else 1.0
+    # How far the predictor moves for a doubling of the mean, per log unit: 1 for the log link.
+    unit = _slope(link, mean)
+    return Scale(float(link.forward(mean)), 2.5 * unit, unit, f"the outcome's mean {mean:.3g}")
+
+
+def _slope(link: Link, mean: float) -> float:
+    step = 1.01
+    change = float(link.forward(mean * step)) - float(link.forward(mean / step))
+    return abs(change) / (2 * log(step))
+
+
+def assign_priors(design: Design) -> Mapping[str, AssignedPrior]:
+    """The prior of every parameter, by name.
+
+    Names are ``Intercept`` (at the predictors' means), ``beta[<term>]``, ``sd_<group>`` or
+    ``sd_<group>[<effect>]``, ``cor_<group>``, and the family's parameters. For a parameter with
+    its own formula they read ``Intercept_sigma``, ``beta_sigma[<term>]``, ``sd_sigma_<group>``.
+
+    Raises
+    ------
+    UnknownNameError
+        If the user gave a prior for a name that the model does not have.
+    PriorError
+        If a prior lies outside the parameter's support.
+    """
+    scale = outcome_scale(design)
+    defaults: dict[str, tuple[Support, AssignedPrior]] = {}
+    for parameter in design.family.parameters:
+        predictor = design.predictors.get(parameter.name)
+        if predictor is not None:
+            tail = suffix(design, parameter.name)
+            own = scale if not tail else _modelled(design, parameter.name, scale)
+            defaults |= _predictor_defaults(design, predictor, tail, own)
+        elif parameter.name == "sigma" and design.sampling_sd is not None:
+            continue
+        elif parameter.prior is not None:
+            chosen = parameter.prior(scale.unit)
+            defaults[parameter.name] = (parameter.support, AssignedPrior(chosen, "default"))
+    return _override(design, defaults)
+
+
+def _modelled(design: Design, parameter: str, scale: Scale) -> Scale:
+    value = design.family.parameter(parameter).typical(scale.unit)
+    link = design.links[parameter]
+    return Scale(float(link.forward(value)), 2.5, 1.0, f"a typical {parameter} of {value:.3g}")
+
+
+def _predictor_defaults(
+    design: Design, predictor: PredictorDesign, tail: str, scale: Scale
+) -> dict[str, tuple[Support, AssignedPrior]]:
+    found: dict[str, tuple[Support, AssignedPrior]] = {}
+
+    def add(name: str, support: Support, prior: Prior, source: str) -> None:
+        found[name] = (support, AssignedPrior(prior, f"default: {source}"))
+
+    if predictor.has_intercept:
+        where = "at the predictors' means" if design.spec.center else "where predictors are 0"
+        centred = {"mu": scale.location, "sigma": scale.spread}
+        prior = Prior("StudentT", nu=3, **centred) if scale.robust else Prior("Normal", **centred)
+        add(f"Intercept{tail}", "real", prior, f"{scale.source}, {where}")
+    for name, column in zip(
+        predictor.slopes, predictor.X[:, predictor.has_intercept :].T, strict=True
+    ):
+        width = 2.5 * scale.unit / _spread(column)
+        prior = Prior("Normal", mu=0, sigma=width)
+        add(f"beta{tail}[{name}]", "real", prior, f"{scale.source}, predictor's sd")
+    for random in predictor.random:
+        for k, effect in enumerate(random.effects):
+            width = scale.unit / (1.0 if effect == INTERCEPT else _spread(random.Z[:, k]))
+            add(
+                _effect_name(tail, random, effect),
+                "positive",
+                Prior("HalfStudentT", nu=3, sigma=width),
+                scale.source + ("" if effect == INTERCEPT else ", predictor's sd"),
+            )
+        if random.is_correlated:
+            add(f"cor{tail}_{random.name}", "correlation", Prior("LKJ", eta=2), "LKJ(2)")
+    return found
+
+
+def _spread(column: np.ndarray) -> float:
+    spread = float(np.std(column))
+    return spread if spread > 0 else max(abs(float(column[0])), 1e-300)
+
+
+def _effect_name(tail: str, random: RandomDesign, effect: str) -> str:
+    name = sd_name(tail, random.name)
+    return name if len(random.effects) == 1 else f"{name}[{effect}]"
+
+
+def effect_names(tail: str, random: RandomDesign) -> list[str]:
+    """Names of the priors of a grouping's standard deviations, in the order of its effects."""
+    return [_effect_name(tail, random, effect) for effect in random.effects]
+
+
+def _override(
+    design: Design, defaults: Mapping[str, tuple[Support, AssignedPrior]]
+) -> Mapping[str, AssignedPrior]:
+    """Put the user's priors in place: whole vectors first, then single elements."""
+    result = {name: assigned for name, (_, assigned) in defaults.items()}
+    vectors = {name.partition("[")[0] for name in defaults}
+    aliases = {f"{n}[{INTERCEPT}]": n for n in defaults if n.startswith("sd") and "[" not in n}
+    user = design.spec.priors
+    for name in user:
+        if name not in defaults and name not in vectors and name not in aliases:
+            raise unknown(name, [*defaults, *vectors], "parameter with a prior")
+    _apply_budget(design, defaults, result)
+    for matches in (_whole, _single):
+        for name, prior in user.items():
+            for target in matches(aliases.get(name, name), defaults):
+                prior.check_support(target, defaults[target][0])
+                result[target] = AssignedPrior(prior, "yours")
+    return result
+
+
+def _whole(name: str, defaults: Mapping[str, object]) -> list[str]:
+    return [] if "[" in name else [n for n in defaults if n.startswith(f"{name}[")]
+
+
+def _single(name: str, defaults: Mapping[str, object]) -> list[str]:
+    return [name] if name in defaults else []
+
+
+def _apply_budget(
+    design: Design,
+    defaults: Mapping[str, tuple[Support, AssignedPrior]],
+    result: dict[str, AssignedPrior],
+) -> None:
+    budget = design.spec.budget
+    if budget is None:
+        return
+    latent = design.spec.link.latent_variance
+    estimated = "sigma" in defaults and design.spec.link.name == "identity"
+    if not estimated and (latent is None or "kappa" in defaults):
+        raise PriorError(
+            "A variance budget needs a residual variance to share: an identity link with sigma, or "
+            f"a yes/no outcome; family {design.family.name} with link {design.spec.link.name} has "
+            "neither. Give priors for sd_<group> instead."
+        )
+    groups = {r.name for r in design.predictors[design.family.parameters[0].name].random}
+    for group in budget.shares:
+        if group not in groups:
+            raise unknown(group, groups, "grouping with a share of the variance")
+    for name, prior in budget.priors(None if estimated else latent).items():
+        # The share is that of the intercepts; a slope's variance depends on its predictor.
+        target = name if name in defaults else f"{name}[{INTERCEPT}]"
+        if target not in defaults:
+            raise BayesmixedError(f"{name} has no intercept that varies; a share needs one.")
+        result[target] = AssignedPrior(prior, str(budget))

@@ -1,0 +1,271 @@
+"""Tidy data and a spec -> the arrays of a model; every error in the data is raised here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesmixed import formula
+from bayesmixed._errors import BayesmixedError, DataError, listed, unknown
+from bayesmixed.data import Missing, Table, is_numeric, select
+from bayesmixed.expressions import evaluate
+from bayesmixed.families import Family
+from bayesmixed.groups import Groups, tree
+from bayesmixed.links import Link
+from bayesmixed.predictor import Floats, PredictorDesign, build_predictor
+from bayesmixed.spec import ModelSpec
+
+_TAKEN = frozenset({"chain", "draw", "term", "category", "row", "beta"})
+
+
+@dataclass(frozen=True)
+class Design:
+    """A spec met by data.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        What was asked.
+    table : Table
+        The rows and columns used.
+    y : array, shape (rows,)
+        The outcome as numbers; for ordered categories their codes from 0.
+    predictors : mapping of str to PredictorDesign
+        One for each parameter of the family that has a formula.
+    trials : array, shape (rows,), optional
+        Number of trials.
+    sampling_sd : array, shape (rows,), optional
+        Known standard deviation of each outcome.
+    categories : tuple of str
+        Names of an ordinal outcome's categories.
+    """
+
+    spec: ModelSpec
+    table: Table
+    y: Floats
+    predictors: Mapping[str, PredictorDesign]
+    trials: Floats | None = None
+    sampling_sd: Floats | None = None
+    categories: tuple[str, ...] = ()
+
+    @property
+    def family(self) -> Family:
+        """The outcome's family."""
+        return self.spec.family
+
+    @property
+    def links(self) -> Mapping[str, Link]:
+        """The link of every parameter."""
+        first, *others = self.family.parameters
+        return {first.name: self.spec.link} | {p.name: p.links[0] for p in others}
+
+    @property
+    def groups(self) -> tuple[Groups, ...]:
+        """Every grouping, each once."""
+        every = {r.name: r.groups for p in self.predictors.values() for r in p.random}
+        return tuple(every.values())
+
+    @property
+    def known(self) -> Mapping[str, Any]:
+        """What the family's functions may ask for besides its parameters."""
+        return {} if self.trials is None else {"trials": self.trials}
+
+    def tree(self) -> str:
+        """Draw the groupings with their number of groups and sizes."""
+        return tree(self.groups) if self.groups else "no groups"
+
+
+def variables(spec: ModelSpec) -> tuple[str, ...]:
+    """The columns that a spec needs, each once."""
+    codes = [spec.response, spec.trials or "", spec.sampling_sd or ""]
+    names: list[str] = []
+    for predictor in spec.predictors.values():
+        codes += [predictor.fixed, *predictor.offsets, *(t.effects for t in predictor.random)]
+        names += [f for t in predictor.random for f in t.grouping.factors]
+    for code in codes:
+        names += formula.variables(code) if code else ()
+    return tuple(dict.fromkeys(names))
+
+
+def build_design(spec: ModelSpec, data: Any, missing: Missing = "drop") -> Design:
+    """Check the data against the spec and encode them.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        What was asked.
+    data : table
+        pandas, polars, or anything narwhals understands.
+    missing : {"drop", "raise"}
+        What to do with incomplete rows.
+
+    Raises
+    ------
+    UnknownNameError
+        If a variable is not a column, or a parameter not one of the family's.
+    DataError
+        If the data cannot identify the model or lie outside the family's support.
+    """
+    table = select(data, variables(spec), missing)
+    frame = table.frame
+    family = spec.family
+    trials = _trials(spec, frame)
+    y, categories = _response(spec, frame)
+    _check_support(family, y, trials, frame)
+    sampling_sd = _sampling_sd(spec, frame)
+    ordered = any(p.support == "ordered" for p in family.parameters)
+    predictors = {
+        name: build_predictor(p, frame, name, ordered and name == family.parameters[0].name)
+        for name, p in spec.predictors.items()
+    }
+    design = Design(spec, table, y, predictors, trials, sampling_sd, categories)
+    _check_names(design)
+    _check_row_effects(design)
+    return design
+
+
+def _response(spec: ModelSpec, frame: pd.DataFrame) -> tuple[Floats, tuple[str, ...]]:
+    value = evaluate(spec.response, frame)
+    column = value if isinstance(value, pd.Series) else pd.Series(value, index=frame.index)
+    if spec.family.is_categorical:
+        return _categories(spec, column)
+    if not is_numeric(column):
+        some = listed(map(repr, column.unique()[:5]))
+        raise DataError(
+            f"The outcome {spec.response!r} holds text or categories ({some}), not numbers. For a "
+            f"yes/no outcome compare it: I({spec.response} == {column.iloc[0]!r}); for ordered "
+            'categories use family="ordinal".'
+        )
+    with np.errstate(all="ignore"):
+        y = column.to_numpy(dtype=float)
+    if len(y) > 1 and spec.family.support == Family.support and np.ptp(y) == 0:
+        raise DataError(f"The outcome {spec.response!r} is constant ({y[0]:g}) in all rows.")
+    return y, ()
+
+
+def _categories(spec: ModelSpec, column: pd.Series[Any]) -> tuple[Floats, tuple[str, ...]]:
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        if not is_numeric(column):
+            raise DataError(
+                f"The outcome {spec.response!r} holds text, whose order is not known. Make it an "
+                "ordered categorical: pd.Categorical(y, categories=[...], ordered=True)."
+            )
+        column = column.astype("category")
+    names = tuple(str(c) for c in column.cat.categories)
+    if len(names) < 2:
+        raise DataError(f"The outcome {spec.response!r} has one category only ({names[0]}).")
+    return np.asarray(column.cat.codes, dtype=np.float64), names
+
+
+def _numbers(code: str, frame: pd.DataFrame, what: str) -> Floats:
+    with np.errstate(all="ignore"):
+        value = evaluate(code, frame)
+    if isinstance(value, pd.Series) and not is_numeric(value):
+        raise DataError(f"{what} {code!r} must hold numbers.")
+    return np.array(np.broadcast_to(np.asarray(value, dtype=float), len(frame)))
+
+
+def _trials(spec: ModelSpec, frame: pd.DataFrame) -> NDArray[np.float64] | None:
+    if not spec.family.has_trials:
+        if spec.trials is not None:
+            raise BayesmixedError(
+                f"trials(...) is for counts of successes; family {spec.family.name} has none. Use "
+                'family="binomial" or "beta_binomial".'
+            )
+        return None
+    if spec.trials is None:
+        raise BayesmixedError(
+            f"Family {spec.family.name} needs the number of trials: write "
+            f'"{spec.response} | trials(n) ~ ..." with a column n or a number, or use '
+            'family="bernoulli" for 0/1 outcomes.'
+        )
+    trials = _numbers(spec.trials, frame, "The number of trials")
+    bad = ~(np.isfinite(trials) & (trials >= 1) & (trials == np.floor(trials)))
+    if bad.any():
+        raise DataError(
+            f"The number of trials {spec.trials!r} must be a whole number from 1; it is not at "
+            f"{_rows(bad, frame, trials)}."
+        )
+    return trials
+
+
+def _sampling_sd(spec: ModelSpec, frame: pd.DataFrame) -> Floats | None:
+    if spec.sampling_sd is None:
+        return None
+    if "sigma" not in {p.name for p in spec.family.parameters} or "sigma" in spec.predictors:
+        raise BayesmixedError(
+            "sampling_sd is the known residual standard deviation: it goes with a family that has "
+            f"sigma (gaussian, student_t, lognormal) and no formula for it, not with "
+            f"{spec.family.name}."
+        )
+    values = _numbers(spec.sampling_sd, frame, "sampling_sd")
+    bad = ~(np.isfinite(values) & (values > 0))
+    if bad.any():
+        raise DataError(
+            f"sampling_sd {spec.sampling_sd!r} must be above 0 in every row; it is not at "
+            f"{_rows(bad, frame, values)}."
+        )
+    return values
+
+
+def _rows(bad: NDArray[np.bool_], frame: pd.DataFrame, values: Floats) -> str:
+    first = np.flatnonzero(bad)[:5]
+    shown = ", ".join(f"row {frame.index[i]} ({values[i]:g})" for i in first)
+    rest = int(bad.sum()) - len(first)
+    return shown + (f" and {rest:,} more rows" if rest else "")
+
+
+def _check_support(family: Family, y: Floats, trials: Floats | None, frame: pd.DataFrame) -> None:
+    with np.errstate(all="ignore"):
+        valid = np.asarray(family.valid(y, trials), dtype=bool)
+    if trials is not None and (y > trials).any():
+        bad = y > trials
+        raise DataError(
+            f"More successes than trials at {_rows(bad, frame, y)}; there the trials are "
+            f"{listed([f'{t:g}' for t in trials[bad]], 5)}."
+        )
+    if not valid.all():
+        raise DataError(
+            f"The outcome of family {family.name} must be {family.support}; it is not at "
+            f"{_rows(~valid, frame, y)}."
+        )
+
+
+def _check_names(design: Design) -> None:
+    """Refuse grouping columns whose name is also the name of a variable or dimension."""
+    taken = _TAKEN | {p.name for p in design.family.parameters}
+    for groups in design.groups:
+        if groups.name in taken:
+            raise DataError(
+                f"A grouping cannot be called {groups.name!r}, which is a name in every posterior; "
+                "rename the column."
+            )
+    for parameter in design.spec.predictors:
+        if parameter not in {p.name for p in design.family.parameters}:
+            raise unknown(
+                parameter,
+                [p.name for p in design.family.parameters],
+                f"parameter of family {design.family.name}",
+            )
+
+
+def _check_row_effects(design: Design) -> None:
+    """Refuse an effect for every row where the family's own noise cannot be told from it."""
+    if design.sampling_sd is not None:
+        return
+    several = design.family.row_effects and (
+        design.trials is None or bool((design.trials > 1).any())
+    )
+    for predictor in design.predictors.values():
+        for random in predictor.random:
+            if len(random.groups.labels) == len(design.y) and not several:
+                raise DataError(
+                    f"Every row is its own group of {random.name!r}, and family "
+                    f"{design.family.name} cannot tell such effects from its own variation. Use a "
+                    "coarser grouping, or give the known sampling_sd."
+                )

@@ -1,0 +1,566 @@
+r"""Outcome families as values: which parameters, on which links, and what they imply.
+
+A family's functions ask for what they need *by argument name*. For a parameter called ``mu`` they
+may take ``mu`` (its natural value), ``log_mu`` and ``log1m_mu`` (:math:`\log\mu` and
+:math:`\log(1-\mu)` computed stably from the linear predictor through the link), ``eta_mu`` (the
+linear predictor) and ``link_mu`` (the `Link`); and ``y``, ``trials`` where they apply. The same
+function serves NumPy and PyTensor, so a family is written once.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import log as ln
+from math import pi
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from bayesmixed import backend as bk
+from bayesmixed import links
+from bayesmixed._errors import BayesmixedError, lookup, unknown
+from bayesmixed.backend import Array
+from bayesmixed.links import Link
+from bayesmixed.priors import Prior, Support
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a family.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the posterior and in ``parameters={...}``.
+    links : tuple of Link
+        The links it may have; the first is the default.
+    support : str
+        ``"real"``, ``"positive"``, ``"unit"``, or ``"ordered"`` for the cut-points of an ordinal
+        outcome, which take the place of the intercept.
+    prior : callable, optional
+        Response scale -> default `Prior` while the parameter is one number. Not needed for the
+        first parameter, which always has a linear predictor.
+    typical : callable
+        Response scale -> a typical value, where the intercept's prior is centred once the
+        parameter has a formula of its own.
+    """
+
+    name: str
+    links: tuple[Link, ...]
+    support: Support = "real"
+    prior: Callable[[float], Prior] | None = None
+    typical: Callable[[float], float] = lambda _: 1.0
+
+
+def _needs_no_trials(y: Any, trials: Any) -> Any:
+    return np.isfinite(y)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A distribution for the outcome.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    parameters : tuple of Parameter
+        The first one carries the model's formula; any other may be given a formula of its own.
+    loglik : callable
+        Log-density or log-probability of each ``y``, constants included.
+    mean, variance : callable
+        Expectation and variance of ``y``.
+    simulate : callable
+        ``simulate(rng, ...)``: one draw for each element, from a `numpy.random.Generator`.
+    valid : callable
+        ``valid(y, trials)``: for each outcome, whether it is inside the support.
+    support : str
+        The support in words, used in the error message: "the outcome must be ...".
+    working : callable
+        The outcome on the scale of an identity-link predictor (log for the lognormal).
+    has_trials : bool
+        Whether the outcome is ``successes | trials(n)``.
+    is_categorical : bool
+        Whether the outcome is an ordered category.
+    row_effects : bool
+        Whether an effect for every single row can be told apart from the family's own noise.
+    reference : str
+        Where the parametrisation is from.
+
+    Examples
+    --------
+    A family of one's own (the Rayleigh distribution) is one value and works like the built-in
+    ones:
+
+    >>> rayleigh = Family(
+    ...     name="rayleigh",
+    ...     parameters=(Parameter("mu", (links.log,)),),
+    ...     loglik=lambda y, mu: bk.log(pi / 2 * y / mu**2) - pi / 4 * (y / mu) ** 2,
+    ...     mean=lambda mu: mu,
+    ...     variance=lambda mu: (4 / pi - 1) * mu**2,
+    ...     simulate=lambda rng, mu: rng.rayleigh(mu * np.sqrt(2 / pi)),
+    ...     valid=lambda y, trials: y > 0,
+    ...     support="above 0",
+    ... )
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    loglik: Callable[..., Array]
+    mean: Callable[..., Array]
+    variance: Callable[..., Array]
+    simulate: Callable[..., Any]
+    valid: Callable[[Any, Any], Any] = _needs_no_trials
+    support: str = "a finite number"
+    working: Callable[[Any], Any] = lambda y: y
+    has_trials: bool = False
+    is_categorical: bool = False
+    row_effects: bool = False
+    reference: str = ""
+
+    def __post_init__(self) -> None:
+        """Check that a user's family is whole.
+
+        Raises
+        ------
+        BayesmixedError
+            If it has no parameter, or a parameter that needs a default prior has none.
+        """
+        if not self.parameters:
+            raise BayesmixedError(f"Family {self.name!r} needs at least one Parameter.")
+        for parameter in self.parameters:
+            if not parameter.links:
+                raise BayesmixedError(f"Parameter {parameter.name!r} needs at least one Link.")
+        for parameter in self.parameters[1:]:
+            if parameter.prior is None:
+                raise BayesmixedError(
+                    f"Parameter {parameter.name!r} of family {self.name!r} needs a default prior: "
+                    f'Parameter({parameter.name!r}, ..., prior=lambda scale: Prior("HalfNormal", '
+                    "sigma=scale))."
+                )
+
+    def parameter(self, name: str) -> Parameter:
+        """The parameter of that name.
+
+        Raises
+        ------
+        UnknownNameError
+            If the family has none.
+        """
+        return lookup({p.name: p for p in self.parameters}, name, f"parameter of {self.name}")
+
+    def link(self, parameter: str, chosen: str | Link | None = None) -> Link:
+        """The parameter's default link, or the chosen one if it suits.
+
+        Raises
+        ------
+        UnknownNameError
+            If the chosen link is not one of the parameter's.
+        """
+        suitable = self.parameter(parameter).links
+        if chosen is None:
+            return suitable[0]
+        if isinstance(chosen, Link):
+            return chosen
+        known = {link.name: link for link in suitable}
+        if chosen not in known:
+            raise unknown(chosen, known, f"link for {parameter} of family {self.name}")
+        return known[chosen]
+
+    def evaluate(
+        self,
+        function: Callable[..., Array],
+        eta: Mapping[str, Array],
+        link: Mapping[str, Link],
+        **other: Any,
+    ) -> Array:
+        """Call one of the family's functions with the arguments that it names.
+
+        Parameters
+        ----------
+        function : callable
+            ``self.loglik``, ``self.mean``, ``self.variance`` or ``self.simulate``.
+        eta : mapping of str to array
+            Linear predictor of every parameter.
+        link : mapping of str to Link
+            Link of every parameter.
+        **other
+            Whatever else the function may ask for: ``y``, ``trials``, ``rng``.
+        """
+        arguments = {}
+        for name in inspect.signature(function).parameters:
+            kind, _, parameter = name.partition("_")
+            if name in eta:
+                arguments[name] = link[name].inverse(eta[name])
+            elif kind in _DERIVED and parameter in eta:
+                arguments[name] = _DERIVED[kind](link[parameter], eta[parameter])
+            elif name in other:
+                arguments[name] = other[name]
+            else:
+                raise unknown(name, [*eta, *other], f"argument for family {self.name}")
+        return function(**arguments)
+
+    def __repr__(self) -> str:
+        """Name it as a user would."""
+        return f"Family({self.name!r})"
+
+
+_DERIVED: Mapping[str, Callable[[Link, Array], Any]] = MappingProxyType(
+    {
+        "log": lambda link, eta: link.log(eta),
+        "log1m": lambda link, eta: link.log1m(eta),
+        "eta": lambda link, eta: eta,
+        "link": lambda link, eta: link,
+    }
+)
+
+_LOG_2PI = ln(2 * pi)
+_REAL = (links.identity, links.log, links.inverse)
+_POSITIVE = (links.log, links.identity, links.inverse)
+_COUNT = (links.log, links.identity)
+_UNIT = (links.logit, links.probit, links.cloglog)
+
+
+def _whole(y: Any) -> Any:
+    return np.isfinite(y) & (y >= 0) & (y == np.floor(y))
+
+
+def _sigma() -> Parameter:
+    return Parameter(
+        "sigma",
+        (links.log,),
+        "positive",
+        lambda scale: Prior("HalfStudentT", nu=3, sigma=scale),
+        lambda scale: scale,
+    )
+
+
+def _shape(name: str, prior: Prior, typical: float) -> Parameter:
+    return Parameter(name, (links.log,), "positive", lambda _: prior, lambda _: typical)
+
+
+gaussian = Family(
+    name="gaussian",
+    parameters=(Parameter("mu", _REAL), _sigma()),
+    loglik=lambda y, mu, sigma, log_sigma: (
+        -0.5 * ((y - mu) / sigma) ** 2 - log_sigma - 0.5 * _LOG_2PI
+    ),
+    mean=lambda mu: mu,
+    variance=lambda mu, sigma: sigma**2 + 0 * mu,
+    simulate=lambda rng, mu, sigma: rng.normal(mu, sigma),
+    reference="Normal with mean mu and standard deviation sigma.",
+)
+
+student_t = Family(
+    name="student_t",
+    parameters=(
+        Parameter("mu", _REAL),
+        _sigma(),
+        _shape("nu", Prior("Gamma", alpha=2, beta=0.1), 20.0),
+    ),
+    loglik=lambda y, mu, sigma, log_sigma, nu, log_nu: (
+        bk.gammaln((nu + 1) / 2)
+        - bk.gammaln(nu / 2)
+        - 0.5 * (log_nu + ln(pi))
+        - log_sigma
+        - (nu + 1) / 2 * bk.log1p(((y - mu) / sigma) ** 2 / nu)
+    ),
+    mean=lambda mu, nu: bk.where(nu > 1, mu, np.nan),
+    variance=lambda mu, sigma, nu: (
+        bk.where(nu > 2, sigma**2 * nu / bk.maximum(nu - 2, 1e-300), np.inf) + 0 * mu
+    ),
+    simulate=lambda rng, mu, sigma, nu: mu + sigma * rng.standard_t(nu, np.shape(mu)),
+    reference="Location mu, scale sigma, nu degrees of freedom; Juarez & Steel (2010) for the "
+    "Gamma(2, 0.1) prior on nu.",
+)
+
+lognormal = Family(
+    name="lognormal",
+    parameters=(Parameter("mu", (links.identity,)), _sigma()),
+    loglik=lambda y, mu, sigma, log_sigma: (
+        -0.5 * ((bk.log(y) - mu) / sigma) ** 2 - log_sigma - bk.log(y) - 0.5 * _LOG_2PI
+    ),
+    mean=lambda mu, sigma: bk.exp(mu + sigma**2 / 2),
+    variance=lambda mu, sigma: bk.expm1(sigma**2) * bk.exp(2 * mu + sigma**2),
+    simulate=lambda rng, mu, sigma: rng.lognormal(mu, sigma),
+    valid=lambda y, trials: np.isfinite(y) & (y > 0),
+    support="above 0",
+    working=np.log,
+    reference="log y is normal with mean mu and standard deviation sigma.",
+)
+
+gamma = Family(
+    name="gamma",
+    parameters=(Parameter("mu", _POSITIVE), _shape("alpha", Prior("Gamma", alpha=2, beta=0.1), 4)),
+    loglik=lambda y, mu, log_mu, alpha, log_alpha: (
+        alpha * (log_alpha - log_mu) - bk.gammaln(alpha) + (alpha - 1) * bk.log(y) - alpha * y / mu
+    ),
+    mean=lambda mu: mu,
+    variance=lambda mu, alpha: mu**2 / alpha,
+    simulate=lambda rng, mu, alpha: rng.gamma(alpha, mu / alpha),
+    valid=lambda y, trials: np.isfinite(y) & (y > 0),
+    support="above 0",
+    reference="Mean mu and shape alpha, variance mu^2/alpha; McCullagh & Nelder (1989), ch. 8.",
+)
+
+beta = Family(
+    name="beta",
+    parameters=(
+        Parameter("mu", _UNIT),
+        _shape("kappa", Prior("Gamma", alpha=2, beta=0.05), 10),
+    ),
+    loglik=lambda y, mu, kappa: (
+        (mu * kappa - 1) * bk.log(y)
+        + ((1 - mu) * kappa - 1) * bk.log1p(-y)
+        - bk.betaln(mu * kappa, (1 - mu) * kappa)
+    ),
+    mean=lambda mu: mu,
+    variance=lambda mu, kappa: mu * (1 - mu) / (1 + kappa),
+    simulate=lambda rng, mu, kappa: rng.beta(mu * kappa, (1 - mu) * kappa),
+    valid=lambda y, trials: (y > 0) & (y < 1),
+    support="between 0 and 1, neither included",
+    reference="Mean mu and precision kappa; Ferrari & Cribari-Neto (2004), eq. 4 (their phi).",
+)
+
+bernoulli = Family(
+    name="bernoulli",
+    parameters=(Parameter("mu", _UNIT),),
+    loglik=lambda y, log_mu, log1m_mu: bk.where(y > 0.5, log_mu, log1m_mu),
+    mean=lambda mu: mu,
+    variance=lambda mu: mu * (1 - mu),
+    simulate=lambda rng, mu: rng.binomial(1, mu),
+    valid=lambda y, trials: (y == 0) | (y == 1),
+    support="0 or 1",
+    reference="Probability mu of the outcome 1.",
+)
+
+binomial = Family(
+    name="binomial",
+    parameters=(Parameter("mu", _UNIT),),
+    loglik=lambda y, trials, log_mu, log1m_mu: (
+        bk.gammaln(trials + 1.0)
+        - bk.gammaln(y + 1.0)
+        - bk.gammaln(trials - y + 1.0)
+        + bk.xlogy(y, log_mu)
+        + bk.xlogy(trials - y, log1m_mu)
+    ),
+    mean=lambda mu, trials: trials * mu,
+    variance=lambda mu, trials: trials * mu * (1 - mu),
+    simulate=lambda rng, mu, trials: rng.binomial(trials, mu),
+    valid=lambda y, trials: _whole(y) & (y <= trials),
+    support="a whole number of successes from 0 to the number of trials",
+    has_trials=True,
+    row_effects=True,
+    reference="Successes out of a known number of trials, probability mu.",
+)
+
+beta_binomial = Family(
+    name="beta_binomial",
+    parameters=(
+        Parameter("mu", _UNIT),
+        _shape("kappa", Prior("Gamma", alpha=2, beta=0.05), 10),
+    ),
+    loglik=lambda y, trials, mu, kappa: (
+        bk.gammaln(trials + 1.0)
+        - bk.gammaln(y + 1.0)
+        - bk.gammaln(trials - y + 1.0)
+        + bk.betaln(y + mu * kappa, trials - y + (1 - mu) * kappa)
+        - bk.betaln(mu * kappa, (1 - mu) * kappa)
+    ),
+    mean=lambda mu, trials: trials * mu,
+    variance=lambda mu, kappa, trials: trials * mu * (1 - mu) * (trials + kappa) / (1 + kappa),
+    simulate=lambda rng, mu, kappa, trials: rng.binomial(
+        trials, rng.beta(mu * kappa, (1 - mu) * kappa)
+    ),
+    valid=lambda y, trials: _whole(y) & (y <= trials),
+    support="a whole number of successes from 0 to the number of trials",
+    has_trials=True,
+    reference="Binomial whose probability is beta with mean mu and precision kappa; "
+    "Williams (1975), Biometrics 31:949.",
+)
+
+
+def _poisson_loglik(y: Array, mu: Array, log_mu: Array) -> Array:
+    return bk.xlogy(y, log_mu) - mu - bk.gammaln(y + 1.0)
+
+
+def _negative_binomial_loglik(y: Array, log_mu: Array, alpha: Array, log_alpha: Array) -> Array:
+    # log(mu + alpha) through the logarithms: finite however far the two are apart.
+    log_total = bk.logaddexp(log_mu, log_alpha)
+    return (
+        bk.gammaln(y + alpha)
+        - bk.gammaln(alpha)
+        - bk.gammaln(y + 1.0)
+        + alpha * (log_alpha - log_total)
+        + bk.xlogy(y, log_mu - log_total)
+    )
+
+
+def _zero_inflated(y: Array, log_zi: Array, log1m_zi: Array, count: Array) -> Array:
+    return bk.where(y > 0, log1m_zi + count, bk.logaddexp(log_zi, log1m_zi + count))
+
+
+def _simulate_negative_binomial(rng: Any, mu: Any, alpha: Any) -> Any:
+    return rng.poisson(rng.gamma(alpha, mu / alpha))
+
+
+def _not_structural(rng: Any, zi: Any, count: Any) -> Any:
+    return np.where(rng.random(np.shape(count)) < zi, 0, count)
+
+
+_ZI = Parameter("zi", _UNIT, "unit", lambda _: Prior("Beta", alpha=1, beta=1), lambda _: 0.5)
+_NB_ALPHA = _shape("alpha", Prior("InverseGamma", alpha=0.4, beta=0.3), 2)
+
+poisson = Family(
+    name="poisson",
+    parameters=(Parameter("mu", _COUNT),),
+    loglik=_poisson_loglik,
+    mean=lambda mu: mu,
+    variance=lambda mu: mu,
+    simulate=lambda rng, mu: rng.poisson(mu),
+    valid=lambda y, trials: _whole(y),
+    support="a count: 0, 1, 2, ...",
+    row_effects=True,
+    reference="Counts with mean mu.",
+)
+
+negative_binomial = Family(
+    name="negative_binomial",
+    parameters=(Parameter("mu", _COUNT), _NB_ALPHA),
+    loglik=_negative_binomial_loglik,
+    mean=lambda mu: mu,
+    variance=lambda mu, alpha: mu + mu**2 / alpha,
+    simulate=_simulate_negative_binomial,
+    valid=lambda y, trials: _whole(y),
+    support="a count: 0, 1, 2, ...",
+    reference="Mean mu and size alpha, variance mu + mu^2/alpha (theta of MASS::glm.nb, shape of "
+    "brms); Lawless (1987), Can. J. Stat. 15:209.",
+)
+
+zero_inflated_poisson = Family(
+    name="zero_inflated_poisson",
+    parameters=(Parameter("mu", _COUNT), _ZI),
+    loglik=lambda y, mu, log_mu, log_zi, log1m_zi: _zero_inflated(
+        y, log_zi, log1m_zi, _poisson_loglik(y, mu, log_mu)
+    ),
+    mean=lambda mu, zi: (1 - zi) * mu,
+    variance=lambda mu, zi: (1 - zi) * mu * (1 + zi * mu),
+    simulate=lambda rng, mu, zi: _not_structural(rng, zi, rng.poisson(mu)),
+    valid=lambda y, trials: _whole(y),
+    support="a count: 0, 1, 2, ...",
+    row_effects=True,
+    reference="A structural zero with probability zi, else Poisson with mean mu; Lambert (1992), "
+    "Technometrics 34:1.",
+)
+
+zero_inflated_negative_binomial = Family(
+    name="zero_inflated_negative_binomial",
+    parameters=(Parameter("mu", _COUNT), _NB_ALPHA, _ZI),
+    loglik=lambda y, log_mu, alpha, log_alpha, log_zi, log1m_zi: _zero_inflated(
+        y, log_zi, log1m_zi, _negative_binomial_loglik(y, log_mu, alpha, log_alpha)
+    ),
+    mean=lambda mu, zi: (1 - zi) * mu,
+    variance=lambda mu, alpha, zi: (1 - zi) * mu * (1 + mu * (zi + 1 / alpha)),
+    simulate=lambda rng, mu, alpha, zi: _not_structural(
+        rng, zi, _simulate_negative_binomial(rng, mu, alpha)
+    ),
+    valid=lambda y, trials: _whole(y),
+    support="a count: 0, 1, 2, ...",
+    reference="A structural zero with probability zi, else negative binomial; Greene (1994).",
+)
+
+
+def _cumulative_loglik(y: Array, eta_mu: Array, link_mu: Link, thresholds: Array) -> Array:
+    # P(y = k) = F(upper) - F(lower) for neighbouring thresholds; in the upper half of the
+    # distribution the complements are subtracted instead, so that nothing cancels.
+    category = y.astype("int64")
+    last = thresholds.shape[-1]
+    upper = thresholds[..., bk.minimum(category, last - 1)] - eta_mu
+    lower = thresholds[..., bk.maximum(category - 1, 0)] - eta_mu
+    flip = link_mu.inverse(lower) > 0.5
+    larger = bk.where(flip, link_mu.log1m(lower), link_mu.log(upper))
+    smaller = bk.where(flip, link_mu.log1m(upper), link_mu.log(lower))
+    # The bound keeps the unused branch (first and last category) finite, and so its gradient.
+    inner = larger + bk.log1mexp(bk.minimum(smaller - larger, -1e-12))
+    ends = bk.where(bk.equal(category, 0), link_mu.log(upper), link_mu.log1m(lower))
+    return bk.where((category > 0) & (category < last), inner, ends)
+
+
+def _probabilities(eta_mu: Any, link_mu: Link, thresholds: Any) -> Any:
+    below = link_mu.inverse(np.asarray(thresholds)[..., None, :] - np.asarray(eta_mu)[..., None])
+    zero = np.zeros((*below.shape[:-1], 1))
+    return np.diff(np.concatenate([zero, below, zero + 1], axis=-1), axis=-1)
+
+
+def _cumulative_mean(eta_mu: Any, link_mu: Link, thresholds: Any) -> Any:
+    p = _probabilities(eta_mu, link_mu, thresholds)
+    return p @ np.arange(p.shape[-1])
+
+
+def _cumulative_variance(eta_mu: Any, link_mu: Link, thresholds: Any) -> Any:
+    p = _probabilities(eta_mu, link_mu, thresholds)
+    codes = np.arange(p.shape[-1])
+    return p @ codes**2 - (p @ codes) ** 2
+
+
+def _simulate_cumulative(rng: Any, eta_mu: Any, link_mu: Link, thresholds: Any) -> Any:
+    below = np.cumsum(_probabilities(eta_mu, link_mu, thresholds), axis=-1)[..., :-1]
+    return (rng.random((*np.shape(eta_mu), 1)) > below).sum(axis=-1)
+
+
+ordinal = Family(
+    name="ordinal",
+    parameters=(
+        Parameter("mu", _UNIT),
+        Parameter(
+            "thresholds",
+            (links.identity,),
+            "ordered",
+            lambda _: Prior("StudentT", nu=3, mu=0, sigma=2.5),
+        ),
+    ),
+    loglik=_cumulative_loglik,
+    mean=_cumulative_mean,
+    variance=_cumulative_variance,
+    simulate=_simulate_cumulative,
+    valid=lambda y, trials: _whole(y),
+    support="an ordered category",
+    is_categorical=True,
+    reference="Cumulative model: P(y <= k) = F(threshold_k - eta), F the inverse link; "
+    "McCullagh (1980), J. R. Stat. Soc. B 42:109.",
+)
+
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        family.name: family
+        for family in (
+            gaussian,
+            student_t,
+            lognormal,
+            gamma,
+            beta,
+            bernoulli,
+            binomial,
+            beta_binomial,
+            poisson,
+            negative_binomial,
+            zero_inflated_poisson,
+            zero_inflated_negative_binomial,
+            ordinal,
+        )
+    }
+)
+
+
+def get_family(family: str | Family) -> Family:
+    """The family of that name; a `Family` value is returned as it is.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no family of that name.
+    """
+    return family if isinstance(family, Family) else lookup(FAMILIES, family, "family")

@@ -1,0 +1,334 @@
+"""A fitted model as a value: spec, design, posterior; saved to and loaded from netCDF."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bayesmixed._errors import StorageError
+from bayesmixed.convergence import Convergence, assess
+from bayesmixed.data import Table
+from bayesmixed.defaults import suffix
+from bayesmixed.design import Design, build_design
+from bayesmixed.families import Family
+from bayesmixed.links import Link
+from bayesmixed.spec import ModelSpec
+
+_FORMAT = 1
+_MAX_EFFECTS_CHECKED = 1000
+_MAX_VALUES = 10_000_000
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A posterior with the model and data that it belongs to.
+
+    Parameters
+    ----------
+    design : Design
+        The spec met by the data.
+    tree : xarray.DataTree
+        ``posterior``, ``sample_stats``, ``observed_data``; every ArviZ function takes it.
+    notes : tuple of str
+        What was done to the data.
+    """
+
+    design: Design
+    tree: xr.DataTree = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What was asked."""
+        return self.design.spec
+
+    @property
+    def posterior(self) -> xr.Dataset:
+        """Posterior draws, dims (chain, draw, ...)."""
+        return self.tree["posterior"].to_dataset()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether sampling was stopped before its end."""
+        return bool(self.tree.attrs.get("interrupted", 0))
+
+    @cached_property
+    def convergence(self) -> Convergence:
+        """The verdict on the draws, with what to try."""
+        population, effects = self.scalars(), self.scalars(effects=True)
+        step = -(-effects.sizes["parameter"] // _MAX_EFFECTS_CHECKED) or 1
+        statistics = self.tree["sample_stats"].to_dataset()
+        return assess(population, effects[..., ::step], statistics, self.interrupted)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the draws can be used; `convergence` says why not."""
+        return bool(self.convergence)
+
+    def scalars(self, effects: bool = False) -> xr.DataArray:
+        """Every parameter as one labelled number, such as ``beta[Days]``.
+
+        Parameters
+        ----------
+        effects : bool
+            The effects of the groups, instead of the population-level parameters.
+
+        Returns
+        -------
+        DataArray (chain, draw, parameter)
+        """
+        labels: list[str] = []
+        columns: list[Any] = []
+        for name, values in self.posterior.data_vars.items():
+            if str(name).startswith("u_") != effects:
+                continue
+            for at, label in _elements(str(name), values):
+                labels.append(label)
+                index = dict(zip(values.dims[2:], at, strict=True))
+                columns.append(values[index].to_numpy())
+        shape = (self.posterior.sizes["chain"], self.posterior.sizes["draw"], 0)
+        stacked = np.stack(columns, axis=-1) if columns else np.zeros(shape)
+        return xr.DataArray(
+            stacked, dims=("chain", "draw", "parameter"), coords={"parameter": labels}
+        )
+
+    def summary(self, effects: bool = False, prob: float = 0.95) -> pd.DataFrame:
+        """Table of the posterior.
+
+        Parameters
+        ----------
+        effects : bool
+            The groups' effects instead of the population-level parameters.
+        prob : float
+            Mass of the equal-tailed intervals.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a parameter: mean, sd, interval, effective draws, R-hat, and the Monte Carlo
+            standard error of the mean.
+        """
+        values = self.scalars(effects)
+        table: pd.DataFrame = az.summary(
+            values.to_dataset(name="value"), ci_prob=prob, ci_kind="eti", round_to="none"
+        )
+        table.index = pd.Index(values["parameter"].to_numpy(), name="parameter")
+        table = table.rename(columns={"r_hat": "rhat"})
+        return table.drop(columns="mcse_sd")
+
+    def eta(self, parameter: str | None = None, effects: bool = True) -> xr.DataArray:
+        """Linear predictor of the rows in the data.
+
+        Parameters
+        ----------
+        parameter : str, optional
+            A parameter that has a formula; the first one unless given.
+        effects : bool
+            With the groups' effects, or at 0 for all of them.
+
+        Returns
+        -------
+        DataArray (chain, draw, row)
+        """
+        name = parameter or self.design.family.parameters[0].name
+        predictor, tail = self.design.predictors[name], suffix(self.design, name)
+        posterior = self.posterior
+        chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
+        beta = (
+            posterior[f"beta{tail}"].to_numpy() if predictor.terms else np.zeros((chains, draws, 0))
+        )
+        u = {r.name: posterior[f"u{tail}_{r.name}"].to_numpy() for r in predictor.random if effects}
+        rows = self.design.table.frame.index
+        return xr.DataArray(
+            predictor.eta(beta, u), dims=("chain", "draw", "row"), coords={"row": rows.to_numpy()}
+        )
+
+    def parameters(self) -> dict[str, Any]:
+        """Every family parameter of every row on its link's scale, draws first.
+
+        Returns
+        -------
+        dict of str to array, shape (chain, draw, row) or (chain, draw, 1)
+            Cut-points have the shape (chain, draw, threshold).
+        """
+        design, found = self.design, dict[str, Any]()
+        for parameter in design.family.parameters:
+            name = parameter.name
+            if name in design.predictors:
+                found[name] = self.eta(name).to_numpy()
+            elif name == "sigma" and design.sampling_sd is not None:
+                found[name] = np.log(design.sampling_sd)[None, None]
+            else:
+                value = self.posterior[name].to_numpy()
+                vector = parameter.support == "ordered"
+                found[name] = value if vector else parameter.links[0].forward(value)[..., None]
+        return found
+
+    def pieces(self) -> Iterator[Fit]:
+        """The fit cut into runs of consecutive draws, so that draws x rows fit in memory."""
+        posterior = self.posterior
+        a_draw = max(1, posterior.sizes["chain"] * len(self.design.y))
+        step = max(1, _MAX_VALUES // a_draw)
+        for first in range(0, posterior.sizes["draw"], step):
+            part = posterior.isel(draw=slice(first, first + step))
+            yield Fit(self.design, xr.DataTree.from_dict({"posterior": part}))
+
+    def with_log_likelihood(self) -> Fit:
+        """The same fit with the group ``log_likelihood`` in its tree, as ArviZ's ``loo`` needs.
+
+        Returns
+        -------
+        Fit
+        """
+        design = self.design
+        values = design.family.evaluate(
+            design.family.loglik, self.parameters(), design.links, y=design.y, **design.known
+        )
+        coords = {"row": design.table.frame.index.to_numpy()}
+        group = xr.Dataset({"y": (("chain", "draw", "row"), values)}, coords=coords)
+        tree = self.tree.copy()
+        tree["log_likelihood"] = xr.DataTree(group)
+        return Fit(design, tree, self.notes)
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write everything to one netCDF file: draws, data used, and the model as JSON.
+
+        Parameters
+        ----------
+        path : path
+            The suffix ``.nc`` is customary.
+
+        Raises
+        ------
+        StorageError
+            If the file cannot be written; the fit in memory is untouched.
+        """
+        tree = self.tree.copy()
+        table = self.design.table
+        columns, kinds = _encode(table.frame)
+        tree["data"] = xr.DataTree(columns)
+        tree.attrs |= {
+            "bayesmixed_format": _FORMAT,
+            "spec": json.dumps(self.spec.to_dict()),
+            "columns": json.dumps(kinds),
+            "dropped": json.dumps([dict(table.dropped), table.rows_dropped]),
+            "notes": json.dumps(self.notes),
+        }
+        target = Path(path)
+        try:
+            tree.to_netcdf(target, engine="h5netcdf")
+        except (OSError, TypeError, ValueError) as error:
+            raise StorageError(f"The fit could not be written to {target}: {error}") from error
+        return target
+
+    def __str__(self) -> str:
+        """The model, the verdict and the table."""
+        lines = [
+            *self.spec.formula.splitlines(),
+            f"{self.spec.family.name} ({self.spec.link.name}), {len(self.design.y):,} rows",
+            self.design.tree(),
+            *self.notes,
+            "",
+            str(self.convergence),
+            "",
+            self.summary().to_string(float_format=lambda v: f"{v:.4g}"),
+        ]
+        return "\n".join(lines)
+
+
+def load(path: str | PathLike[str], family: Family | None = None, link: Link | None = None) -> Fit:
+    """Read a fit that `Fit.save` wrote.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    family, link : optional
+        The family or link of one's own that the model used; the package's are found by name.
+
+    Raises
+    ------
+    StorageError
+        If there is no such file, or it is not a saved fit.
+    """
+    target = Path(path)
+    if not target.exists():
+        raise StorageError(f"There is no file {target}.")
+    try:
+        with xr.open_datatree(target, engine="h5netcdf") as opened:
+            tree = opened.load()
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{target} cannot be read as netCDF: {error}") from error
+    if "spec" not in tree.attrs or "data" not in tree.children:
+        raise StorageError(f"{target} is not a fit saved by bayesmixed.")
+    spec = ModelSpec.from_dict(json.loads(tree.attrs["spec"]), family, link)
+    frame = _decode(tree["data"].to_dataset(), json.loads(tree.attrs["columns"]))
+    design = build_design(spec, frame)
+    dropped, count = json.loads(tree.attrs["dropped"])
+    design = Design(**{**vars(design), "table": Table(design.table.frame, dropped, count)})
+    notes = tuple(json.loads(tree.attrs["notes"]))
+    del tree["data"]
+    tree.attrs = {"interrupted": tree.attrs.get("interrupted", 0)}
+    return Fit(design, tree, notes)
+
+
+def _elements(name: str, values: xr.DataArray) -> list[tuple[tuple[int, ...], str]]:
+    """Index and label of every element that is a number of its own."""
+    dims = [d for d in values.dims if d not in ("chain", "draw")]
+    labels = [values[d].to_numpy() if d in values.coords else range(values.sizes[d]) for d in dims]
+    found = []
+    for at in np.ndindex(*(values.sizes[d] for d in dims)):
+        # A correlation matrix holds each number twice, and ones.
+        if name.startswith("cor_") and at[-2] >= at[-1]:
+            continue
+        inner = ",".join(str(axis[i]) for axis, i in zip(labels, at, strict=True))
+        alone = name.startswith("sd_") and len(labels[0]) == 1
+        found.append((at, f"{name}[{inner}]" if at and not alone else name))
+    return found
+
+
+def _encode(frame: pd.DataFrame) -> tuple[xr.Dataset, dict[str, Any]]:
+    """Columns as plain arrays: labels become codes, and their names go into the attributes."""
+    arrays: dict[str, Any] = {}
+    kinds: dict[str, Any] = {}
+    for i, name in enumerate(frame.columns):
+        column = frame[name]
+        if pd.api.types.is_bool_dtype(column.dtype):
+            arrays[f"column_{i}"], kinds[name] = column.to_numpy(dtype="int8"), {"kind": "bool"}
+        elif pd.api.types.is_numeric_dtype(column.dtype):
+            arrays[f"column_{i}"], kinds[name] = column.to_numpy(), {"kind": "number"}
+        else:
+            is_category = isinstance(column.dtype, pd.CategoricalDtype)
+            category = column if is_category else column.astype("category")
+            arrays[f"column_{i}"] = category.cat.codes.to_numpy()
+            kinds[name] = {
+                "kind": "category" if is_category else "text",
+                "levels": [v.item() if hasattr(v, "item") else v for v in category.cat.categories],
+                "ordered": bool(category.cat.ordered),
+            }
+    return xr.Dataset({n: ("row", v) for n, v in arrays.items()}), kinds
+
+
+def _decode(columns: xr.Dataset, kinds: dict[str, Any]) -> pd.DataFrame:
+    frame = {}
+    for i, (name, kind) in enumerate(kinds.items()):
+        values = columns[f"column_{i}"].to_numpy()
+        if kind["kind"] == "bool":
+            frame[name] = pd.Series(values.astype(bool))
+        elif kind["kind"] == "number":
+            frame[name] = pd.Series(values)
+        else:
+            levels = pd.Categorical.from_codes(values, kind["levels"], ordered=kind["ordered"])
+            is_category = kind["kind"] == "category"
+            frame[name] = pd.Series(levels if is_category else np.asarray(levels))
+    return pd.DataFrame(frame)

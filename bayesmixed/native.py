@@ -1,0 +1,106 @@
+"""A log-density as machine code, which nutpie's chains call from their own threads."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from nutpie.compile_pymc import CompiledPyMCModel
+
+from bayesmixed.logdensity import LogDensity
+
+_DOUBLES = types.CPointer(types.double)
+_LOGP = types.int64(types.uint64, _DOUBLES, _DOUBLES, _DOUBLES, types.CPointer(types.int64))
+_EXPAND = types.int64(types.uint64, types.uint64, _DOUBLES, _DOUBLES, types.voidptr)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _pointer(context: Any, address: Any) -> Any:
+    """A pointer from an address."""
+
+    def generate(_: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(address), generate
+
+
+def native_model(density: LogDensity) -> CompiledPyMCModel:
+    """Make a log-density into a model that nutpie samples.
+
+    The draws come back as one variable ``x`` of unconstrained values, shape (size,).
+    """
+    # What the machine code finds its data by: address and length of each of the two arrays.
+    data = (density.floats, density.integers)
+    where = np.array([n for a in data for n in (a.ctypes.data, a.size)], dtype=np.int64)
+    size = density.size
+    return CompiledPyMCModel(
+        dims={},
+        _coords={},
+        _shapes={"x": (size,)},
+        compiled_logp_func=_logp(density.function),
+        compiled_expand_func=_copy(),
+        initial_point_func=density.initial,
+        shared_data=dict(zip(("floats", "integers"), data, strict=True)),
+        shared_var_keys={},
+        user_data=where,
+        n_expanded=size,
+        shape_info=(["x"], [slice(0, size)], [(size,)]),
+        logp_func=None,
+        expand_func=None,
+        _n_dim=size,
+        reparameterized_names=[],
+    )
+
+
+@cache
+def _logp(function: Callable[..., Any]) -> Any:
+    def logp(size, x, gradient, value, where):  # type: ignore[no-untyped-def]
+        try:
+            data = numba.carray(where, 4)
+            floats = numba.carray(_pointer(data[0]), data[1], np.float64)
+            integers = numba.carray(_pointer(data[2]), data[3], np.int32)
+            result, slope = function(numba.carray(x, size), floats, integers)
+            value[0] = result[()]
+            out = numba.carray(gradient, size)
+            for i in range(size):
+                out[i] = slope[i]
+                if not np.isfinite(slope[i]):
+                    return 3
+            if not np.isfinite(value[0]):
+                return 4
+        except Exception:  # noqa: BLE001  numba knows no narrower one
+            return 1
+        return 0
+
+    with warnings.catch_warnings(), _unoptimised():
+        warnings.simplefilter("ignore", numba.NumbaWarning)
+        return numba.cfunc(_LOGP)(logp)
+
+
+@contextmanager
+def _unoptimised() -> Iterator[None]:
+    """Link without another round of optimisation: the parts are optimised, and LLVM takes long."""
+    level = numba.config.OPT
+    numba.config.OPT = type(level)("0")
+    try:
+        yield
+    finally:
+        numba.config.OPT = level
+
+
+@cache
+def _copy() -> Any:
+    def copy(size, expanded, x, out, where):  # type: ignore[no-untyped-def]
+        for i in range(size):
+            out[i] = x[i]
+        return 0
+
+    return numba.cfunc(_EXPAND)(copy)

@@ -1,0 +1,356 @@
+"""A linear predictor's matrices: population part X, offset, and Z with groups for each grouping."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from formulaic import Formula as FormulaicFormula
+from formulaic import ModelSpec as Encoder
+from formulaic.errors import FormulaicError
+from numpy.typing import NDArray
+from scipy.linalg import qr
+
+from bayesmixed._errors import DataError, listed
+from bayesmixed.data import is_numeric
+from bayesmixed.expressions import CONTEXT, evaluate
+from bayesmixed.formula import variables
+from bayesmixed.groups import Groups
+from bayesmixed.spec import PredictorSpec, RandomTerm
+
+type Floats = NDArray[np.float64]
+
+INTERCEPT = "Intercept"
+_RANK_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class RandomDesign:
+    """Everything that varies between the groups of one grouping.
+
+    Parameters
+    ----------
+    groups : Groups
+        The groups and each row's.
+    effects : tuple of str
+        Names of the effects.
+    Z : array, shape (rows, effects)
+        What each effect is multiplied by.
+    blocks : tuple of tuple of int
+        Positions of effects that are correlated with each other; effects in different blocks
+        are independent.
+    encoders : tuple of formulaic.ModelSpec
+        How `Z` was made, one for each term, for new rows.
+    """
+
+    groups: Groups
+    effects: tuple[str, ...]
+    Z: Floats
+    blocks: tuple[tuple[int, ...], ...]
+    encoders: tuple[Encoder, ...] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The grouping's name."""
+        return self.groups.name
+
+    @property
+    def is_correlated(self) -> bool:
+        """Whether there is any correlation to estimate."""
+        return any(len(block) > 1 for block in self.blocks)
+
+
+@dataclass(frozen=True)
+class PredictorDesign:
+    """One linear predictor for every row.
+
+    Parameters
+    ----------
+    terms : tuple of str
+        Names of the columns of `X`; ``"Intercept"`` first where there is one.
+    X : array, shape (rows, terms)
+        Raw population design.
+    offset : array, shape (rows,)
+        Sum of the offsets.
+    random : tuple of RandomDesign
+        One for each grouping.
+    encoder : formulaic.ModelSpec
+        How `X` was made.
+    offsets : tuple of str
+        The offsets' expressions.
+    """
+
+    terms: tuple[str, ...]
+    X: Floats
+    offset: Floats
+    random: tuple[RandomDesign, ...]
+    encoder: Encoder = field(repr=False)
+    offsets: tuple[str, ...] = ()
+
+    @property
+    def has_intercept(self) -> bool:
+        """Whether the first column is the intercept."""
+        return self.terms[:1] == (INTERCEPT,)
+
+    @property
+    def slopes(self) -> tuple[str, ...]:
+        """The terms other than the intercept."""
+        return self.terms[self.has_intercept :]
+
+    def at(self, frame: pd.DataFrame) -> PredictorDesign:
+        """The same predictor for the rows of another table.
+
+        Groups that are not in the fit get the index -1.
+
+        Raises
+        ------
+        DataError
+            If a category was not in the fit, or a value cannot be used.
+        """
+        random = tuple(
+            RandomDesign(
+                Groups(r.groups.grouping, r.groups.labels, r.groups.match(frame)),
+                r.effects,
+                np.column_stack([_apply(encoder, frame) for encoder in r.encoders]),
+                r.blocks,
+                r.encoders,
+            )
+            for r in self.random
+        )
+        X = _apply(self.encoder, frame)
+        if X.shape[1] > len(self.terms):
+            X = X[:, 1:]
+        offset = _offset(self.offsets, frame)
+        return PredictorDesign(self.terms, X, offset, random, self.encoder, self.offsets)
+
+    def eta(self, beta: Floats, effects: Mapping[str, Floats]) -> Floats:
+        """The linear predictor.
+
+        Parameters
+        ----------
+        beta : array, shape (..., terms)
+            Coefficients on the raw scale.
+        effects : mapping of str to array, shape (..., groups, effects)
+            Effects of each grouping; a grouping that is left out counts as 0.
+
+        Returns
+        -------
+        array, shape (..., rows)
+        """
+        total = beta @ self.X.T + self.offset
+        for random in self.random:
+            if random.name in effects:
+                u = effects[random.name]
+                for k in range(len(random.effects)):
+                    total = total + u[..., random.groups.index, k] * random.Z[:, k]
+        return total
+
+
+def build_predictor(
+    spec: PredictorSpec, frame: pd.DataFrame, parameter: str, drop_intercept: bool = False
+) -> PredictorDesign:
+    """Encode a predictor's terms for the rows of a table, and refuse what cannot be estimated.
+
+    Parameters
+    ----------
+    spec : PredictorSpec
+        What was asked.
+    frame : pandas.DataFrame
+        Complete rows.
+    parameter : str
+        The family's parameter, for messages.
+    drop_intercept : bool
+        Whether cut-points take the intercept's place.
+
+    Raises
+    ------
+    DataError
+        For constant or collinear predictors, factors with one level, values that a function
+        turns into infinity or not-a-number, a grouping with one group, repeated effects, or a
+        slope that does not vary within any group.
+    """
+    _check_levels(spec.fixed, frame)
+    X, names, encoder = _encode(spec.fixed, frame)
+    if drop_intercept and INTERCEPT in names:
+        X, names = X[:, 1:], names[1:]
+    _check_columns(X, names, parameter, implicit_intercept=drop_intercept)
+    offset = _offset(spec.offsets, frame)
+    return PredictorDesign(names, X, offset, _random(spec.random, frame), encoder, spec.offsets)
+
+
+def _encode(code: str, frame: pd.DataFrame) -> tuple[Floats, tuple[str, ...], Encoder]:
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            matrix = FormulaicFormula(code).get_model_matrix(
+                frame, context=dict(CONTEXT), na_action="ignore", output="pandas"
+            )
+    except (FormulaicError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise DataError(f"The term(s) {code!r} cannot be worked out from the data: {error}") from (
+            None
+        )
+    encoder = matrix.model_spec
+    for term, columns in encoder.term_indices.items():
+        if not columns and str(term) != "0":
+            raise DataError(
+                f"{term} has one level only, so its effect cannot be estimated; leave it out."
+            )
+    names = tuple(str(name) for name in matrix.columns)
+    return _finite(matrix, names), names, encoder
+
+
+def _apply(encoder: Encoder, frame: pd.DataFrame) -> Floats:
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("error", category=UserWarning)
+            matrix = encoder.get_model_matrix(
+                frame, context=dict(CONTEXT), na_action="ignore", output="pandas"
+            )
+    except (UserWarning, FormulaicError, TypeError, ValueError, KeyError) as error:
+        raise DataError(
+            f"The new rows cannot be encoded as the rows of the fit were: {error}"
+        ) from None
+    return _finite(matrix, tuple(str(name) for name in matrix.columns))
+
+
+def _finite(matrix: pd.DataFrame, names: Sequence[str]) -> Floats:
+    values = np.ascontiguousarray(matrix.to_numpy(dtype=float))
+    bad = ~np.isfinite(values)
+    if bad.any():
+        column = int(bad.any(axis=0).argmax())
+        raise DataError(
+            f"The term {names[column]!r} is infinite or not a number in {int(bad[:, column].sum())}"
+            f" rows, the first {listed(matrix.index[bad[:, column]], 5)}; logarithms and roots "
+            "need positive values."
+        )
+    return values
+
+
+def _offset(expressions: Sequence[str], frame: pd.DataFrame) -> Floats:
+    total: Floats = np.zeros(len(frame))
+    for code in expressions:
+        with np.errstate(all="ignore"):
+            value = np.asarray(evaluate(code, frame), dtype=np.float64)
+        value = np.broadcast_to(value, len(frame))
+        if not np.isfinite(value).all():
+            rows = frame.index[~np.isfinite(value)]
+            raise DataError(
+                f"offset({code}) is infinite or not a number at rows {listed(rows, 5)}; a "
+                "logarithm needs an exposure above 0."
+            )
+        total = total + value
+    return total
+
+
+def _check_levels(code: str, frame: pd.DataFrame) -> None:
+    for name in variables(code):
+        column = frame[name]
+        if is_numeric(column):
+            if len(column) > 1 and column.nunique() == 1:
+                raise DataError(
+                    f"The predictor {name!r} is constant ({column.iloc[0]}) in the "
+                    f"{len(column):,} rows used, so its effect cannot be estimated; leave it out."
+                )
+        elif column.nunique() == 1:
+            raise DataError(
+                f"The factor {name!r} has one level only ({column.iloc[0]!r}) in the "
+                f"{len(column):,} rows used, so its effect cannot be estimated; leave it out."
+            )
+
+
+def _check_columns(
+    X: Floats, names: Sequence[str], parameter: str, implicit_intercept: bool
+) -> None:
+    """Refuse constant and collinear columns, naming which depend on which."""
+    if implicit_intercept:
+        X, names = np.column_stack([np.ones(len(X)), X]), (INTERCEPT, *names)
+    if not names:
+        return
+    spread = X.std(axis=0)
+    scaled = X - X.mean(axis=0) if INTERCEPT in names else X.copy()
+    if INTERCEPT in names:
+        scaled[:, list(names).index(INTERCEPT)] = 1.0
+    size = np.maximum(np.abs(X).max(axis=0), np.finfo(float).tiny)
+    constant = [
+        n for n, s, m in zip(names, spread, size, strict=True) if s <= 1e-12 * m and n != INTERCEPT
+    ]
+    if constant and (INTERCEPT in names or len(constant) > 1):
+        raise DataError(f"Constant predictor(s) for {parameter}: {listed(constant)}; leave out.")
+    norms = np.linalg.norm(scaled, axis=0)
+    scaled = scaled / np.where(norms > 0, norms, 1.0)
+    _, R, pivot = qr(scaled, mode="economic", pivoting=True)
+    diagonal = np.abs(np.diag(R))
+    rank = int((diagonal > _RANK_TOLERANCE * diagonal[0]).sum())
+    if rank == X.shape[1]:
+        return
+    kept = sorted(pivot[:rank])
+    sentences = []
+    for column in sorted(pivot[rank:]):
+        weights, *_ = np.linalg.lstsq(scaled[:, kept], scaled[:, column], rcond=None)
+        others = [names[k] for k, w in zip(kept, weights, strict=True) if abs(w) > 1e-6]
+        sentences.append(f"{names[column]} follows exactly from {listed(others)}")
+    raise DataError(
+        f"Collinear predictors for {parameter}: {'; '.join(sentences)}"
+        + (f" ({len(X):,} rows for {len(names)} terms)" if len(X) < len(names) else "")
+        + ". Leave one of them out."
+    )
+
+
+def _random(terms: Sequence[RandomTerm], frame: pd.DataFrame) -> tuple[RandomDesign, ...]:
+    by_group: dict[str, list[RandomTerm]] = {}
+    for term in terms:
+        by_group.setdefault(term.grouping.name, []).append(term)
+    return tuple(_random_design(of_group, frame) for of_group in by_group.values())
+
+
+def _random_design(terms: Sequence[RandomTerm], frame: pd.DataFrame) -> RandomDesign:
+    groups = Groups.of(terms[0].grouping, frame)
+    if len(groups.labels) < 2:
+        raise DataError(
+            f"The grouping {groups.name!r} has one group only ({groups.labels[0]}), so nothing "
+            "can vary between groups; leave the term out."
+        )
+    effects: list[str] = []
+    parts: list[Floats] = []
+    blocks: list[tuple[int, ...]] = []
+    encoders: list[Encoder] = []
+    for term in terms:
+        _check_levels(term.effects, frame)
+        Z, names, encoder = _encode(term.effects, frame)
+        if not names:
+            raise DataError(f"The term {term} has no effect; write (1 | {groups.name}).")
+        repeated = [name for name in names if name in effects]
+        if repeated:
+            raise DataError(
+                f"{listed(repeated)} varies between groups of {groups.name!r} in more than one "
+                f"term; write it once. For independent effects use (1 + x || {groups.name})."
+            )
+        _check_varies(term, Z, names, groups)
+        positions = tuple(range(len(effects), len(effects) + len(names)))
+        blocks += [positions] if term.correlated else [(p,) for p in positions]
+        effects += names
+        parts.append(Z)
+        encoders.append(encoder)
+    return RandomDesign(
+        groups, tuple(effects), np.column_stack(parts), tuple(blocks), tuple(encoders)
+    )
+
+
+def _check_varies(term: RandomTerm, Z: Floats, names: Sequence[str], groups: Groups) -> None:
+    """Refuse slopes of predictors that are constant within every group."""
+    first = np.zeros(len(groups.labels), dtype=np.intp)
+    first[groups.index[::-1]] = np.arange(len(Z))[::-1]
+    within = np.abs(Z - Z[first[groups.index]]).max(axis=0)
+    flat = within <= 1e-12 * np.maximum(np.abs(Z).max(axis=0), np.finfo(float).tiny)
+    # Independent indicators without an intercept are another model: a variance for each arm.
+    by_arm = not term.correlated and INTERCEPT not in names and bool(np.isin(Z, (0, 1)).all())
+    stuck = [n for n, f in zip(names, flat, strict=True) if f and n != INTERCEPT]
+    if stuck and not by_arm:
+        raise DataError(
+            f"{listed(stuck)} does not vary within any group of {groups.name!r}, so its slope "
+            f"cannot vary between them; leave it out of {term}. (For a variance that differs "
+            f"by arm write (0 + arm || {groups.name}).)"
+        )

@@ -1,0 +1,133 @@
+"""What every report is: a table, the draws behind it, a picture, and words that stand alone."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+
+from bayesmixed.fit import Fit
+
+PROB = 0.95
+"""Mass of the equal-tailed intervals in tables: columns ``eti95_lb`` and ``eti95_ub``."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A published number as a value.
+
+    Parameters
+    ----------
+    title : str
+        What it is.
+    table : pandas.DataFrame
+        The numbers. Columns ``eti95_lb`` and ``eti95_ub`` are 95 % equal-tailed intervals.
+    draws : xarray.Dataset
+        The posterior draws behind the numbers, dims (chain, draw, ...).
+    caption : str
+        The estimand, its scale, its population and the kind of interval.
+    caveats : tuple of str
+        When it misleads; trouble with convergence stands here too.
+    references : tuple of str
+        Where the method is from.
+    picture : callable, optional
+        Draws the report on axes that it makes or is given.
+    """
+
+    title: str
+    table: pd.DataFrame
+    draws: xr.Dataset = field(repr=False)
+    caption: str
+    caveats: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    picture: Callable[[Axes | None], Axes] | None = field(default=None, repr=False)
+
+    def save_plot(self, path: str | PathLike[str], dpi: int = 150) -> Path:
+        """Draw the report into a file, whose suffix says the format.
+
+        Parameters
+        ----------
+        path : path
+            Such as ``"hospitals.png"`` or ``"hospitals.pdf"``.
+        dpi : int
+            Dots per inch.
+        """
+        ax = self.plot()
+        ax.figure.savefig(path, dpi=dpi)  # type: ignore[union-attr]  # only a Figure here
+        plt.close(ax.get_figure(root=True))
+        return Path(path)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the report.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure unless given.
+        """
+        if self.picture is None:
+            raise TypeError(f"The report {self.title!r} has no picture.")
+        return self.picture(ax)
+
+    def to_html(self) -> str:
+        """The report as an HTML fragment; text from the data is escaped."""
+        table = self.table.to_html(formatters=_formats(self.table), border=0, na_rep="")
+        below = [f"<p>{html.escape(self.caption)}</p>"]
+        for title, items in (("Caveats", self.caveats), ("References", self.references)):
+            if items:
+                inner = "".join(f"<li>{html.escape(item)}</li>" for item in items)
+                below.append(f"<p>{title}</p><ul>{inner}</ul>")
+        return f"<h4>{html.escape(self.title)}</h4>{table}{''.join(below)}"
+
+    def to_latex(self) -> str:
+        """The table as LaTeX (booktabs), captioned; text from the data is escaped."""
+        return self.table.to_latex(
+            formatters=_formats(self.table), caption=self.caption, escape=True, na_rep=""
+        )
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def __str__(self) -> str:
+        """The table with its words, for a terminal."""
+        table = self.table.to_string(formatters=_formats(self.table), na_rep="")
+        lines = [self.title, "", table, "", self.caption]
+        lines += [f"! {caveat}" for caveat in self.caveats]
+        return "\n".join(lines)
+
+
+def _formats(table: pd.DataFrame) -> dict[Any, Callable[[object], str]]:
+    """As many decimals in a column as its middle value needs for three significant digits."""
+    formats: dict[Any, Callable[[object], str]] = {}
+    for name in table.columns[[pd.api.types.is_float_dtype(t) for t in table.dtypes]]:
+        sizes = table[name].abs()
+        middle = float(sizes[sizes > 0].median())
+        decimals = int(np.clip(2 - np.floor(np.log10(middle)), 0, 5)) if middle > 0 else 0
+        formats[name] = f"{{:,.{decimals}f}}".format
+    return formats
+
+
+def convergence_caveats(fit: Fit) -> tuple[str, ...]:
+    """What every report on a fit has to say about its draws."""
+    return tuple(f"Convergence: {problem}" for problem in fit.convergence.problems)
+
+
+def interval(draws: xr.DataArray) -> dict[str, xr.DataArray]:
+    """Mean, sd and equal-tailed interval over the draws."""
+    over = ["chain", "draw"]
+    tail = (1 - PROB) / 2
+    return {
+        "mean": draws.mean(over),
+        "sd": draws.std(over),
+        "eti95_lb": draws.quantile(tail, over).drop_vars("quantile"),
+        "eti95_ub": draws.quantile(1 - tail, over).drop_vars("quantile"),
+    }

@@ -1,0 +1,159 @@
+"""NUTS: from a log-density to draws, with progress, seeds, and nothing lost on an interrupt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import nutpie
+from numpy.typing import NDArray
+
+from bayesmixed._errors import SamplingError
+from bayesmixed.logdensity import LogDensity
+from bayesmixed.native import native_model
+
+type Floats = NDArray[np.float64]
+
+# Names of nutpie's statistics and the names that ArviZ and PyMC give them.
+_STATISTICS = {
+    "diverging": "diverging",
+    "depth": "tree_depth",
+    "maxdepth_reached": "reached_max_treedepth",
+    "n_steps": "n_steps",
+    "step_size_bar": "step_size",
+    "energy": "energy",
+    "logp": "lp",
+    "mean_tree_accept": "acceptance_rate",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to sample.
+
+    Parameters
+    ----------
+    draws, tune, chains : int
+        Kept draws and warm-up draws of each chain, and the number of chains.
+    seed : int, optional
+        The same seed gives the same draws on the same machine and versions.
+    target_accept : float
+        Aimed-at acceptance probability; higher means smaller steps.
+    max_depth : int
+        Deepest tree: at most ``2**max_depth`` gradients for a draw.
+    progress : bool
+        Whether to show progress.
+
+    Raises
+    ------
+    SamplingError
+        If a number is out of range.
+    """
+
+    draws: int = 1000
+    tune: int = 1000
+    chains: int = 4
+    seed: int | None = None
+    target_accept: float = 0.9
+    max_depth: int = 10
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, least in (("draws", 1), ("tune", 1), ("chains", 1), ("max_depth", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise SamplingError(f"{name}={value!r}: a whole number from {least} is needed.")
+        if not 0 < self.target_accept < 1:
+            raise SamplingError(
+                f"target_accept={self.target_accept!r}: a number between 0 and 1 is needed, "
+                "such as 0.9 or 0.99."
+            )
+        seed = self.seed
+        if seed is not None and (not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63):
+            raise SamplingError(f"seed={seed!r}: a whole number from 0 is needed.")
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What a sampler returned.
+
+    Parameters
+    ----------
+    x : array, shape (chains, draws, size)
+        Unconstrained draws.
+    statistics : mapping of str to array, shape (chains, draws)
+        Sampler statistics under ArviZ's names.
+    interrupted : bool
+        Whether sampling was stopped before its end.
+    """
+
+    x: Floats
+    statistics: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    interrupted: bool = False
+
+
+def sample(density: LogDensity, settings: Settings) -> Draws:
+    """Draw from a log-density with nutpie's NUTS (Hoffman & Gelman 2014, JMLR 15:1593).
+
+    Ctrl-C returns the draws so far, marked as interrupted.
+
+    Raises
+    ------
+    SamplingError
+        If no valid starting point was found, or it was interrupted before a draw was kept.
+    """
+    compiled = native_model(density)
+    try:
+        sampler = nutpie.sample(
+            compiled,
+            draws=settings.draws,
+            tune=settings.tune,
+            chains=settings.chains,
+            seed=None if settings.seed is None else int(settings.seed),
+            target_accept=settings.target_accept,
+            maxdepth=settings.max_depth,
+            progress_bar=settings.progress,
+            save_warmup=False,
+            blocking=False,
+        )
+        interrupted = False
+        try:
+            trace = sampler.wait()
+        except KeyboardInterrupt:
+            trace = sampler.abort()
+            interrupted = True
+    except (RuntimeError, ValueError) as error:
+        raise SamplingError(
+            f"Sampling stopped: {error}. Look at model.priors and model.prior_predictive(): very "
+            "wide or very narrow priors, or a link that allows impossible values, leave no valid "
+            "starting point."
+        ) from error
+    if "posterior" not in trace.children or "x" not in trace["posterior"]:
+        raise SamplingError("Sampling was interrupted during warm-up, before a draw was kept.")
+    posterior, statistics = trace["posterior"].dataset, trace["sample_stats"].dataset
+    x = posterior["x"].transpose("chain", "draw", ...).to_numpy()
+    kept = {
+        ours: statistics[theirs].transpose("chain", "draw").to_numpy()
+        for theirs, ours in _STATISTICS.items()
+        if theirs in statistics
+    }
+    return _rectangle(Draws(x, kept, interrupted))
+
+
+def _rectangle(draws: Draws) -> Draws:
+    """Keep the chains and the length that keep most of an interrupted run."""
+    lengths = np.isfinite(draws.x).all(axis=-1).sum(axis=1)
+    order = np.argsort(-lengths)
+    total = lengths[order] * np.arange(1, len(order) + 1)
+    best = int(total.argmax())
+    if not total[best]:
+        raise SamplingError("Sampling was interrupted during warm-up, before a draw was kept.")
+    chains, length = np.sort(order[: best + 1]), int(lengths[order[best]])
+    return Draws(
+        draws.x[chains, :length],
+        {name: values[chains, :length] for name, values in draws.statistics.items()},
+        draws.interrupted,
+    )

@@ -1,0 +1,207 @@
+"""What was asked, as plain values: no data, no PyMC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bayesmixed.families import Family, get_family
+from bayesmixed.links import Link, get_link
+from bayesmixed.priors import Prior, VarianceBudget
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """The columns whose combinations are the groups.
+
+    Parameters
+    ----------
+    factors : tuple of str
+        Column names, outer to inner; more than one for an interaction such as ``batch:cask``.
+    name : str, optional
+        Name in the posterior; the factors joined by ``":"`` unless given.
+    """
+
+    factors: tuple[str, ...]
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        """Name it after its factors unless it has a name."""
+        object.__setattr__(self, "name", self.name or ":".join(self.factors))
+
+
+@dataclass(frozen=True)
+class RandomTerm:
+    """Effects that vary between groups: the two sides of lme4's bar.
+
+    Parameters
+    ----------
+    effects : str
+        Right-hand side of a formula, such as ``"1 + years"``.
+    grouping : Grouping
+        The groups.
+    correlated : bool
+        Whether the effects are correlated (``|``) or independent (``||``).
+    """
+
+    effects: str
+    grouping: Grouping
+    correlated: bool = True
+
+    def __str__(self) -> str:
+        """As in a formula."""
+        return f"({self.effects} {'|' if self.correlated else '||'} {self.grouping.name})"
+
+
+@dataclass(frozen=True)
+class PredictorSpec:
+    """One linear predictor.
+
+    Parameters
+    ----------
+    fixed : str
+        Right-hand side of the population part.
+    random : tuple of RandomTerm
+        The random part.
+    offsets : tuple of str
+        Expressions that enter with coefficient 1.
+    """
+
+    fixed: str = "1"
+    random: tuple[RandomTerm, ...] = ()
+    offsets: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """As in a formula."""
+        offsets = [f"offset({expression})" for expression in self.offsets]
+        return " + ".join([self.fixed, *offsets, *map(str, self.random)])
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A whole model as it was asked for; formulas and hierarchies both end here.
+
+    Parameters
+    ----------
+    response : str
+        The outcome: a column, or an expression such as ``log(sbp)``.
+    predictors : mapping of str to PredictorSpec
+        For the family's first parameter, and for every other one that has a formula.
+    family : Family
+        The outcome's distribution.
+    link : Link
+        Link of the first parameter.
+    trials : str, optional
+        Column or number of trials.
+    sampling_sd : str, optional
+        Column or expression with the known standard deviation of each outcome.
+    center : bool
+        Whether the intercept's prior is for the predictors at their means.
+    levels : tuple of str
+        Names of the levels of a `Hierarchy`, outer to inner; empty for formulas.
+    priors : mapping of str to Prior
+        The user's own priors by name.
+    budget : VarianceBudget, optional
+        The user's variance budget.
+    """
+
+    response: str
+    predictors: Mapping[str, PredictorSpec]
+    family: Family
+    link: Link
+    trials: str | None = None
+    sampling_sd: str | None = None
+    center: bool = True
+    levels: tuple[str, ...] = ()
+    priors: Mapping[str, Prior] = field(default_factory=dict)
+    budget: VarianceBudget | None = None
+
+    @property
+    def formula(self) -> str:
+        """The model as lme4-style text."""
+        left = self.response + (f" | trials({self.trials})" if self.trials else "")
+        first, *others = self.predictors.items()
+        lines = [f"{left} ~ {first[1]}", *(f"{name} ~ {p}" for name, p in others)]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values (for JSON); the family and link are kept by name."""
+        return {
+            "response": self.response,
+            "predictors": {
+                name: {
+                    "fixed": p.fixed,
+                    "offsets": list(p.offsets),
+                    "random": [
+                        [t.effects, list(t.grouping.factors), t.grouping.name, t.correlated]
+                        for t in p.random
+                    ],
+                }
+                for name, p in self.predictors.items()
+            },
+            "family": self.family.name,
+            "link": self.link.name,
+            "trials": self.trials,
+            "sampling_sd": self.sampling_sd,
+            "center": self.center,
+            "levels": list(self.levels),
+            "priors": {n: [p.distribution, dict(p.parameters)] for n, p in self.priors.items()},
+            "budget": None
+            if self.budget is None
+            else {
+                "shares": {g: list(s) for g, s in self.budget.shares.items()},
+                "total_sd": self.budget.total_sd,
+                "mass": self.budget.mass,
+            },
+        }
+
+    @classmethod
+    def from_dict(
+        cls, values: Mapping[str, Any], family: Family | None = None, link: Link | None = None
+    ) -> ModelSpec:
+        """Rebuild from `to_dict`.
+
+        Parameters
+        ----------
+        values : mapping
+            What `to_dict` returned.
+        family, link : optional
+            The user's own family or link, where the names are not the package's.
+
+        Raises
+        ------
+        UnknownNameError
+            If the family or link is not the package's and was not passed.
+        """
+        predictors = {
+            name: PredictorSpec(
+                p["fixed"],
+                tuple(
+                    RandomTerm(effects, Grouping(tuple(factors), group), correlated)
+                    for effects, factors, group, correlated in p["random"]
+                ),
+                tuple(p["offsets"]),
+            )
+            for name, p in values["predictors"].items()
+        }
+        budget = values["budget"]
+        return cls(
+            response=values["response"],
+            predictors=predictors,
+            family=family or get_family(values["family"]),
+            link=link or get_link(values["link"]),
+            trials=values["trials"],
+            sampling_sd=values["sampling_sd"],
+            center=values["center"],
+            levels=tuple(values["levels"]),
+            priors={n: Prior(d, **p) for n, (d, p) in values["priors"].items()},
+            budget=budget
+            and VarianceBudget(
+                {g: (s[0], s[1]) for g, s in budget["shares"].items()},
+                tuple(budget["total_sd"])
+                if isinstance(budget["total_sd"], list)
+                else budget["total_sd"],
+                budget["mass"],
+            ),
+        )
