@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from bayesmixed import datasets, families, links
 from bayesmixed._errors import BayesmixedError
-from bayesmixed.families import Family, Parameter
+from bayesmixed.budget import VarianceBudget
+from bayesmixed.family import Family, Parameter
 from bayesmixed.hierarchy import Hierarchy
-from bayesmixed.priors import Prior, VarianceBudget
+from bayesmixed.priors import Prior
 
 if TYPE_CHECKING:
     from bayesmixed.fit import Fit, load

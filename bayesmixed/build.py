@@ -6,7 +6,7 @@ effects. Data are `pymc.Data`, so that the compiled functions do not depend on t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -16,14 +16,16 @@ import pytensor.tensor as pt
 
 from bayesmixed.defaults import AssignedPrior, effect_names, sd_name, suffix
 from bayesmixed.design import Design
-from bayesmixed.families import Parameter
-from bayesmixed.predictor import PredictorDesign, RandomDesign
+from bayesmixed.family import Parameter
+from bayesmixed.geometry import Carried, carry
+from bayesmixed.groups import parents
+from bayesmixed.predictor import INTERCEPT, PredictorDesign, RandomDesign
 from bayesmixed.priors import Prior
 
 type Priors = Mapping[str, AssignedPrior]
 
 
-def build_model(design: Design, priors: Priors) -> pm.Model:
+def build_model(design: Design, priors: Priors, centred: Collection[str] = ()) -> pm.Model:
     """State the model in PyMC.
 
     Parameters
@@ -32,21 +34,23 @@ def build_model(design: Design, priors: Priors) -> pm.Model:
         The data.
     priors : mapping of str to AssignedPrior
         The prior of every parameter.
+    centred : collection of str
+        Groupings of the first parameter whose effects are sampled centred.
 
     Returns
     -------
     pymc.Model
         With deterministics under the names of the posterior (``beta``, ``u_<group>``, ...), and
         free variables ``Intercept_centered`` (the intercept at the predictors' means),
-        ``slopes``, ``sd_<group>``, ``chol_<group>`` (Cholesky factor of the correlations) and
-        ``z_<group>`` (standardised effects).
+        ``slopes``, ``sd_<group>``, ``chol_<group>`` (Cholesky factor of the correlations), and
+        ``z_<group>`` (standardised effects) or, centred, ``value_<group>``.
     """
     with pm.Model(coords=_coords(design)) as model:
         eta: dict[str, Any] = {}
         for parameter in design.family.parameters:
             predictor = design.predictors.get(parameter.name)
             if predictor is not None:
-                eta[parameter.name] = _predictor(design, predictor, parameter.name, priors)
+                eta[parameter.name] = _predictor(design, predictor, parameter.name, priors, centred)
         for parameter in design.family.parameters:
             if parameter.name not in eta:
                 eta[parameter.name] = _constant(design, parameter, priors)
@@ -76,37 +80,100 @@ def effect_dim(tail: str, random: RandomDesign) -> str:
     return f"{random.name}_effect" if not tail else f"{tail[1:]}_{random.name}_effect"
 
 
-def _predictor(design: Design, predictor: PredictorDesign, name: str, priors: Priors) -> Any:
+def _predictor(
+    design: Design, predictor: PredictorDesign, name: str, priors: Priors, centred: Collection[str]
+) -> Any:
     """Population part and random part of one linear predictor, shape (rows,)."""
     tail = suffix(design, name)
-    slopes_at = int(predictor.has_intercept)
-    X = predictor.X[:, slopes_at:]
     ordered = [p for p in design.family.parameters if p.support == "ordered"]
     # With cut-points in the intercept's place the predictors are centred just the same.
     replaced = not tail and bool(ordered)
-    centred = design.spec.center and (predictor.has_intercept or replaced)
-    means = X.mean(axis=0) if centred else np.zeros(X.shape[1])
+    shifted = design.spec.center and (predictor.has_intercept or replaced)
+    X = predictor.X[:, int(predictor.has_intercept) :]
+    means = X.mean(axis=0) if shifted else np.zeros(X.shape[1])
+    carried = {} if tail else carry(predictor, centred, means)
+    taken = np.zeros(X.shape[1], dtype=bool)
+    for part in carried.values():
+        taken |= np.any([c.any(axis=0) for c in part.coefficients.values()], axis=0)
     eta: Any = pm.Data(f"offset{tail}", predictor.offset, dims="row")
-    parts = []
+    slopes: Any = None
     shift: Any = pt.constant(0.0)
+    parts = []
     if predictor.slopes:
         names = [f"beta{tail}[{term}]" for term in predictor.slopes]
         slopes = _vector(f"slopes{tail}", [priors[n].prior for n in names], f"slope{tail}")
-        eta = eta + pm.Data(f"X{tail}", X - means, dims=("row", f"slope{tail}")) @ slopes
         shift = pm.Data(f"means{tail}", means, dims=f"slope{tail}") @ slopes
         parts = [slopes]
+        # What the groups' values carry does not enter a second time.
+        if not taken.all():
+            rest = np.where(taken, 0.0, X - means)
+            eta = eta + pm.Data(f"X{tail}", rest, dims=("row", f"slope{tail}")) @ slopes
+    intercept: Any = pt.constant(0.0)
     if predictor.has_intercept:
-        label = f"Intercept_centered{tail}" if centred else f"Intercept{tail}"
+        label = f"Intercept_centered{tail}" if shifted else f"Intercept{tail}"
         intercept = priors[f"Intercept{tail}"].prior.variable(label)
-        eta = eta + intercept
         parts = [(intercept - shift)[None], *parts]
+        if not any(part.intercept for part in carried.values()):
+            eta = eta + intercept
     if replaced:
         _thresholds(ordered[0], priors, shift)
     if parts:
         pm.Deterministic(f"beta{tail}", pt.concatenate(parts), dims=f"term{tail}")
+    return eta + _random_part(predictor, tail, priors, carried, slopes, intercept)
+
+
+def _random_part(
+    predictor: PredictorDesign,
+    tail: str,
+    priors: Priors,
+    carried: Mapping[str, Carried],
+    slopes: Any,
+    intercept: Any,
+) -> Any:
+    """Sum over the groupings of their effects times what they multiply, shape (rows,)."""
+    values: dict[str, Any] = {}
+    by_name = {random.name: random for random in predictor.random}
+    for random in sorted(predictor.random, key=lambda r: len(r.groups.labels)):
+        part, mean = carried.get(random.name), None
+        if part is not None:
+            columns = []
+            for effect in random.effects:
+                column = pt.zeros(len(random.groups.labels))
+                weights = part.coefficients[effect]
+                if weights.any():
+                    label = f"X_{random.name}_{effect}"
+                    column = column + pm.Data(label, weights, dims=(random.name, "slope")) @ slopes
+                if part.intercept and effect == INTERCEPT:
+                    column = column + intercept
+                for name, outer in part.outer:
+                    if name == effect:
+                        groups = by_name[outer].groups
+                        above = parents(random.groups.index, groups.index)
+                        inside = pm.Data(f"index_{outer}_of_{random.name}", above, dims=random.name)
+                        column = (
+                            column + values[outer][inside, by_name[outer].effects.index(effect)]
+                        )
+                columns.append(column)
+            mean = pt.stack(columns, axis=-1)
+        values[random.name] = _effects(random, tail, priors, mean)
+    absorbed = {key for part in carried.values() for key in part.outer}
+    total: Any = pt.constant(0.0)
     for random in predictor.random:
-        eta = eta + _effects(random, tail, priors)
-    return eta
+        own = [k for k, e in enumerate(random.effects) if (e, random.name) not in absorbed]
+        if own:
+            total = total + _contribution(random, tail, values[random.name], own)
+    return total
+
+
+def _contribution(random: RandomDesign, tail: str, values: Any, own: list[int]) -> Any:
+    """Values of each row's group times what they multiply, shape (rows,)."""
+    index = pm.Data(f"index{tail}_{random.name}", random.groups.index, dims="row")
+    if [random.effects[k] for k in own] == [INTERCEPT]:
+        return values[index, own[0]]
+    Z = np.zeros_like(random.Z)
+    Z[:, own] = random.Z[:, own]
+    dims = ("row", effect_dim(tail, random))
+    return (values[index] * pm.Data(f"Z{tail}_{random.name}", Z, dims=dims)).sum(axis=-1)
 
 
 def _vector(name: str, priors: Sequence[Prior], dim: str) -> Any:
@@ -133,18 +200,61 @@ def _vector(name: str, priors: Sequence[Prior], dim: str) -> Any:
     return pm.Deterministic(name, pt.concatenate(pieces)[np.argsort(order)], dims=dim)
 
 
-def _effects(random: RandomDesign, tail: str, priors: Priors) -> Any:
-    """Random effects of one grouping times their predictors, shape (rows,)."""
+def _effects(random: RandomDesign, tail: str, priors: Priors, mean: Any | None) -> Any:
+    """Values of the groups of one grouping, shape (groups, effects).
+
+    With `mean`, of the same shape, they are sampled centred, as values about it.
+    """
     group, dim = random.name, effect_dim(tail, random)
     sd = _vector(f"sd{tail}_{group}", [priors[n].prior for n in effect_names(tail, random)], dim)
-    z = pm.Normal(f"z{tail}_{group}", dims=(group, dim))
-    if random.is_correlated:
-        z = z @ _cholesky(random, tail, priors, dim).T
-    u = pm.Deterministic(f"u{tail}_{group}", z * sd, dims=(group, dim))
-    index = pm.Data(f"index{tail}_{group}", random.groups.index, dims="row")
-    if random.effects == ("Intercept",):
-        return u[index, 0]
-    return (u[index] * pm.Data(f"Z{tail}_{group}", random.Z, dims=("row", dim))).sum(axis=-1)
+    factor = _cholesky(random, tail, priors, dim) if random.is_correlated else None
+    if mean is None:
+        z = pm.Normal(f"z{tail}_{group}", dims=(group, dim))
+        values = (z if factor is None else z @ factor.T) * sd
+        return pm.Deterministic(f"u{tail}_{group}", values, dims=(group, dim))
+    values = _centred_values(f"value_{group}", mean, sd, factor, (group, dim))
+    pm.Deterministic(f"u_{group}", values - mean, dims=(group, dim))
+    return values
+
+
+def _centred_values(
+    name: str, mean: Any, sd: Any, factor: Any | None, dims: tuple[str, str]
+) -> Any:
+    """Values of the groups: normal about `mean`, with these sds and Cholesky factor."""
+    if factor is None:
+        return pm.Normal(name, mu=mean, sigma=sd, dims=dims)
+    size = len(pm.modelcontext(None).coords[dims[1]])
+
+    def logp(value: Any, mean: Any, sd: Any, factor: Any) -> Any:
+        # The last two come with a leading axis of length 1.
+        sd, factor = sd.ravel(), factor.reshape((size, size))
+        # Forward substitution written out: it compiles in no time, a batch of solves does not.
+        z: list[Any] = []
+        total = pt.constant(-size / 2 * np.log(2 * np.pi))
+        for k in range(size):
+            known = sum((factor[k, j] * z[j] for j in range(k)), start=pt.constant(0.0))
+            z.append(((value[:, k] - mean[:, k]) / sd[k] - known) / factor[k, k])
+            total = total - 0.5 * z[k] ** 2 - pt.log(sd[k]) - pt.log(factor[k, k])
+        return total
+
+    def random(
+        mean: Any, sd: Any, factor: Any, rng: np.random.Generator, size: Any = None
+    ) -> np.ndarray:
+        z = rng.normal(size=mean.shape) @ factor.reshape(factor.shape[-2:]).T
+        return np.asarray(mean + z * sd.ravel())
+
+    return pm.CustomDist(
+        name,
+        mean,
+        sd,
+        factor,
+        logp=logp,
+        random=random,
+        support_point=lambda rv, size, mean, *_: pt.broadcast_to(mean, rv.shape),
+        signature="(k),(k),(k,k)->(k)",
+        dims=dims,
+        class_name="CorrelatedNormal",
+    )
 
 
 def _cholesky(random: RandomDesign, tail: str, priors: Priors, dim: str) -> Any:
@@ -200,48 +310,43 @@ def _constant(design: Design, parameter: Parameter, priors: Priors) -> Any:
 
 
 def _likelihood(design: Design, eta: Mapping[str, Any]) -> None:
+    """The outcome, whose log-probability and simulation are the family's own."""
     family, links = design.family, design.links
-    names = list(eta)
     known = {k: pm.Data(k, v, dims="row") for k, v in design.known.items()}
-    values = [pt.as_tensor(v) for v in [*eta.values(), *known.values()]]
+    ordered = {p.name for p in family.parameters if p.support == "ordered"}
+    names = [*eta, *known]
 
-    def split(arguments: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        paired = dict(zip([*names, *known], arguments, strict=True))
-        return {n: paired[n] for n in names}, {n: paired[n] for n in known}
+    def named(arguments: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        paired = dict(zip(names, arguments, strict=True))
+        # Cut-points may come back with a leading axis of length 1.
+        predictors = {n: paired[n].ravel() if n in ordered else paired[n] for n in eta}
+        return predictors, {n: paired[n] for n in known}
 
     def logp(value: Any, *arguments: Any) -> Any:
-        predictors, others = split(arguments)
+        predictors, others = named(arguments)
         return family.evaluate(family.loglik, predictors, links, y=value, **others)
 
     def random(*arguments: Any, rng: np.random.Generator, size: Any = None) -> Any:
-        predictors, others = split(arguments)
-        rows = np.shape(predictors[names[0]])
-        spread = {
-            n: v if family.parameter(n).support == "ordered" else np.broadcast_to(v, rows)
+        predictors, others = named(arguments)
+        full = {
+            n: v if n in ordered else np.broadcast_to(v, len(design.y))
             for n, v in predictors.items()
         }
-        drawn = family.evaluate(family.simulate, spread, links, rng=rng, **others)
+        drawn = family.evaluate(family.simulate, full, links, rng=rng, **others)
         return np.asarray(drawn, dtype=float)
 
-    dims = ",".join(
-        "(k)" if v.ndim and n in names and _is_ordered(design, n) else "()"
-        for n, v in zip([*names, *known], values, strict=True)
-    )
+    cores = ",".join("(k)" if name in ordered else "()" for name in names)
     pm.CustomDist(
         "y",
-        *values,
+        *(pt.as_tensor(v) for v in [*eta.values(), *known.values()]),
         logp=logp,
         random=random,
-        signature=f"{dims}->()",
+        signature=f"{cores}->()",
         dtype="float64",
         class_name=family.name,
         observed=design.y,
         dims="row",
     )
-
-
-def _is_ordered(design: Design, parameter: str) -> bool:
-    return design.family.parameter(parameter).support == "ordered"
 
 
 def public_names(design: Design) -> list[str]:

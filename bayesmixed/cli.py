@@ -49,8 +49,8 @@ def demo(
 def datasets() -> None:
     """List the data sets that come with the package."""
     listing = bm.datasets.list()
-    table = Table(*map(str, [listing.index.name or "", *listing.columns]), box=None)
-    for row in listing.itertuples():
+    table = Table(*map(str, listing.columns), box=None)
+    for row in listing.itertuples(index=False):
         table.add_row(*map(str, row))
     Console(highlight=False).print(table)
 

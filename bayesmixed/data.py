@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from numbers import Real
 from typing import Any, Literal
 
 import narwhals as nw
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bayesmixed._errors import DataError, listed, lookup, unknown
+
+LARGEST = 1e50
+"""Larger numbers, which are codes or mistakes, would overflow in fourth powers."""
 
 type Missing = Literal["drop", "raise"]
 
@@ -52,7 +59,12 @@ def to_pandas(data: Any) -> pd.DataFrame:
         If it is not a table, has no rows, or has repeated column names.
     """
     try:
-        frame = pd.DataFrame(data) if isinstance(data, dict) else nw.from_native(data)
+        if isinstance(data, pd.DataFrame | dict):
+            frame = pd.DataFrame(data)
+        else:
+            frame = nw.from_native(data)
+    except (ValueError, nw.exceptions.DuplicateError) as error:
+        raise DataError(f"data is not a table: {error}") from None
     except TypeError:
         raise DataError(
             f"data must be a table (pandas, polars, pyarrow, or a dict of columns), not "
@@ -61,6 +73,7 @@ def to_pandas(data: Any) -> pd.DataFrame:
     if isinstance(frame, nw.LazyFrame):
         frame = frame.collect()
     table = frame if isinstance(frame, pd.DataFrame) else frame.to_pandas()
+    table.columns = pd.Index([str(name) for name in table.columns])
     if not table.columns.is_unique:
         repeated = table.columns[table.columns.duplicated()]
         raise DataError(f"Column names must be unique; repeated: {listed(repeated)}.")
@@ -101,9 +114,9 @@ def select(data: Any, names: Collection[str], missing: Missing = "drop") -> Tabl
     counts = {str(n): int(c) for n, c in gaps.sum().items() if c}
     if incomplete.any() and missing == "raise":
         raise DataError(
-            f"{int(incomplete.sum()):,} rows have missing values ("
+            f"Missing values in {_count(int(incomplete.sum()), 'row')} ("
             + ", ".join(f"{n} {c:,}" for n, c in counts.items())
-            + f"), the first at rows {listed(frame.index[incomplete], 5)}. Complete them, or use "
+            + f"), the first at row {listed(frame.index[incomplete], 5)}. Complete them, or use "
             'missing="drop".'
         )
     if incomplete.all():
@@ -114,8 +127,7 @@ def select(data: Any, names: Collection[str], missing: Missing = "drop") -> Tabl
         )
     complete = frame.loc[~incomplete].copy()
     for name in complete.columns:
-        if isinstance(complete[name].dtype, pd.CategoricalDtype):
-            complete[name] = complete[name].cat.remove_unused_categories()
+        complete[name] = _plain(complete[name])
     return Table(complete, counts, int(incomplete.sum()))
 
 
@@ -126,11 +138,99 @@ def is_numeric(column: pd.Series[Any]) -> bool:
     )
 
 
+def numbers(value: Any, rows: int, what: str) -> NDArray[np.float64]:
+    """A column or number as one number for each row.
+
+    Raises
+    ------
+    DataError
+        If it holds something else.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf" and not (isinstance(value, pd.Series) and is_numeric(value)):
+        raise DataError(f"{what} must hold numbers.")
+    return np.array(np.broadcast_to(np.asarray(value, dtype=np.float64), rows))
+
+
+def _plain(column: pd.Series[Any]) -> pd.Series[Any]:
+    """A column without gaps in its plain type: numbers, yes/no, text, dates, or categories."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.remove_unused_categories()
+    if pd.api.types.is_complex_dtype(column.dtype):
+        raise DataError(f"Column {column.name!r} holds complex numbers; use real ones.")
+    if column.dtype != object:
+        is_text = pd.api.types.is_string_dtype(column.dtype)
+        return column.astype("str") if is_text else column
+    kinds = {type(value) for value in column}
+    if all(issubclass(kind, Real | Decimal) for kind in kinds):
+        return column.astype(bool if kinds <= {bool, np.bool_} else float)
+    if any(issubclass(kind, str) for kind in kinds) and len(kinds) == 1:
+        return column.astype("str")
+    if not all(issubclass(kind, date) for kind in kinds):
+        named = listed(sorted(kind.__name__ for kind in kinds))
+        raise DataError(
+            f"Column {column.name!r} holds values of type {named}. Make them all numbers or all "
+            f"text, such as data[{column.name!r}].astype(str)."
+        )
+    return column
+
+
+def check_predictor(column: pd.Series[Any], is_bare: bool) -> None:
+    """Refuse a predictor that cannot have an effect.
+
+    Parameters
+    ----------
+    column : pandas.Series
+        The complete rows.
+    is_bare : bool
+        Whether it stands by itself, rather than inside a function.
+
+    Raises
+    ------
+    DataError
+        If it is constant, has one level only, or holds dates that nothing turns into numbers.
+    """
+    if is_bare:
+        check_not_dates(column, f"The predictor {column.name!r}")
+    if len(column) > 1 and column.nunique() == 1:
+        what = (
+            f"The predictor {column.name!r} is constant ({column.iloc[0]})"
+            if is_numeric(column)
+            else f"The factor {column.name!r} has one level only ({column.iloc[0]!r})"
+        )
+        raise DataError(
+            f"{what} in the {len(column):,} rows used, so its effect cannot be estimated; leave it "
+            "out."
+        )
+
+
+def check_not_dates(column: pd.Series[Any], what: str) -> None:
+    """Refuse dates and durations where numbers or labels are needed.
+
+    Raises
+    ------
+    DataError
+        Saying how to make a number of them.
+    """
+    if column.dtype.kind in "mM" or isinstance(column.iloc[0], date):
+        raise DataError(
+            f"{what} holds dates or durations, which have no unit by themselves. Make a number of "
+            "them, such as days: (date - date.min()).dt.days."
+        )
+
+
 def _check_finite(column: pd.Series[Any]) -> None:
-    if is_numeric(column):
-        infinite = np.isinf(column.to_numpy(dtype=float, na_value=np.nan))
-        if infinite.any():
+    if not is_numeric(column):
+        return
+    values = column.to_numpy(dtype=float, na_value=np.nan)
+    for bad, what in ((np.isinf(values), "infinite"), (np.abs(values) > LARGEST, "huge")):
+        if bad.any():
             raise DataError(
-                f"Column {column.name!r} has {int(infinite.sum()):,} infinite values, the first "
-                f"at rows {listed(column.index[infinite], 5)}. Correct them or set them missing."
+                f"Column {column.name!r} has {what} values in {_count(int(bad.sum()), 'row')}, the "
+                f"first at row {listed(column.index[bad], 5)} ({values[bad][0]:g}). Correct them "
+                "or set them missing."
             )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

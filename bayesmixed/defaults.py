@@ -12,7 +12,7 @@ from math import log
 
 import numpy as np
 
-from bayesmixed._errors import BayesmixedError, PriorError, unknown
+from bayesmixed._errors import PriorError, lookup, unknown
 from bayesmixed.design import Design
 from bayesmixed.links import Link
 from bayesmixed.predictor import INTERCEPT, PredictorDesign, RandomDesign
@@ -63,10 +63,13 @@ def sd_name(tail: str, group: str) -> str:
 def outcome_scale(design: Design) -> Scale:
     """The scale of the first parameter's linear predictor."""
     link, y = design.spec.link, design.y
-    first = design.predictors[design.family.parameters[0].name]
+    parameter = design.family.parameters[0]
+    first = design.predictors[parameter.name]
     if link.name == "identity":
         working = np.asarray(design.family.working(y), dtype=float) - first.offset
-        centre = float(np.median(working))
+        # A mean that cannot be negative starts where it is positive, even if most outcomes are 0.
+        bounded = parameter.links[0].domain[0] == 0
+        centre = float(np.mean(working) if bounded else np.median(working))
         mad = 1.4826 * float(np.median(np.abs(working - centre)))
         sd = float(np.std(working, ddof=1)) if len(working) > 1 else 1.0
         return Scale(centre, max(2.5, mad), sd or 1.0, f"the outcome's sd {sd:.3g}", robust=True)
@@ -175,7 +178,11 @@ def _override(
     """Put the user's priors in place: whole vectors first, then single elements."""
     result = {name: assigned for name, (_, assigned) in defaults.items()}
     vectors = {name.partition("[")[0] for name in defaults}
-    aliases = {f"{n}[{INTERCEPT}]": n for n in defaults if n.startswith("sd") and "[" not in n}
+    aliases = {
+        f"{name}[{random.effects[0]}]": name
+        for tail, random in _randoms(design)
+        if (name := sd_name(tail, random.name)) in defaults
+    }
     user = design.spec.priors
     for name in user:
         if name not in defaults and name not in vectors and name not in aliases:
@@ -187,6 +194,11 @@ def _override(
                 prior.check_support(target, defaults[target][0])
                 result[target] = AssignedPrior(prior, "yours")
     return result
+
+
+def _randoms(design: Design) -> list[tuple[str, RandomDesign]]:
+    """Every grouping of every parameter, with the ending of its variables' names."""
+    return [(suffix(design, p), r) for p, d in design.predictors.items() for r in d.random]
 
 
 def _whole(name: str, defaults: Mapping[str, object]) -> list[str]:
@@ -213,13 +225,12 @@ def _apply_budget(
             f"a yes/no outcome; family {design.family.name} with link {design.spec.link.name} has "
             "neither. Give priors for sd_<group> instead."
         )
-    groups = {r.name for r in design.predictors[design.family.parameters[0].name].random}
+    first = design.predictors[design.family.parameters[0].name]
     for group in budget.shares:
-        if group not in groups:
-            raise unknown(group, groups, "grouping with a share of the variance")
-    for name, prior in budget.priors(None if estimated else latent).items():
+        random = lookup({r.name: r for r in first.random}, group, "grouping to share the variance")
         # The share is that of the intercepts; a slope's variance depends on its predictor.
+        if INTERCEPT not in random.effects:
+            raise PriorError(f"{group!r} has no intercept that varies; a share needs one.")
+    for name, prior in budget.priors(None if estimated else latent).items():
         target = name if name in defaults else f"{name}[{INTERCEPT}]"
-        if target not in defaults:
-            raise BayesmixedError(f"{name} has no intercept that varies; a share needs one.")
         result[target] = AssignedPrior(prior, str(budget))

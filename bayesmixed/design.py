@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesmixed import formula
+from bayesmixed import expressions, formula
 from bayesmixed._errors import BayesmixedError, DataError, listed, unknown
-from bayesmixed.data import Missing, Table, is_numeric, select
+from bayesmixed.data import Missing, Table, check_not_dates, is_numeric, numbers, select
 from bayesmixed.expressions import evaluate
-from bayesmixed.families import Family
-from bayesmixed.groups import Groups, tree
+from bayesmixed.family import Family
+from bayesmixed.groups import Groups, parents, tree
 from bayesmixed.links import Link
 from bayesmixed.predictor import Floats, PredictorDesign, build_predictor
 from bayesmixed.spec import ModelSpec
@@ -82,14 +83,15 @@ class Design:
 
 def variables(spec: ModelSpec) -> tuple[str, ...]:
     """The columns that a spec needs, each once."""
-    codes = [spec.response, spec.trials or "", spec.sampling_sd or ""]
+    expressed = [spec.response, spec.trials, spec.sampling_sd]
     names: list[str] = []
     for predictor in spec.predictors.values():
-        codes += [predictor.fixed, *predictor.offsets, *(t.effects for t in predictor.random)]
+        expressed += predictor.offsets
+        for text in (predictor.fixed, *(t.effects for t in predictor.random)):
+            names += formula.variables(text)
         names += [f for t in predictor.random for f in t.grouping.factors]
-    for code in codes:
-        names += formula.variables(code) if code else ()
-    return tuple(dict.fromkeys(names))
+    first = [n for code in expressed if code is not None for n in expressions.variables(code)]
+    return tuple(dict.fromkeys([*first, *names]))
 
 
 def build_design(spec: ModelSpec, data: Any, missing: Missing = "drop") -> Design:
@@ -126,6 +128,7 @@ def build_design(spec: ModelSpec, data: Any, missing: Missing = "drop") -> Desig
     design = Design(spec, table, y, predictors, trials, sampling_sd, categories)
     _check_names(design)
     _check_row_effects(design)
+    _check_same_groups(design)
     return design
 
 
@@ -134,6 +137,7 @@ def _response(spec: ModelSpec, frame: pd.DataFrame) -> tuple[Floats, tuple[str, 
     column = value if isinstance(value, pd.Series) else pd.Series(value, index=frame.index)
     if spec.family.is_categorical:
         return _categories(spec, column)
+    check_not_dates(column, f"The outcome {spec.response!r}")
     if not is_numeric(column):
         some = listed(map(repr, column.unique()[:5]))
         raise DataError(
@@ -163,11 +167,7 @@ def _categories(spec: ModelSpec, column: pd.Series[Any]) -> tuple[Floats, tuple[
 
 
 def _numbers(code: str, frame: pd.DataFrame, what: str) -> Floats:
-    with np.errstate(all="ignore"):
-        value = evaluate(code, frame)
-    if isinstance(value, pd.Series) and not is_numeric(value):
-        raise DataError(f"{what} {code!r} must hold numbers.")
-    return np.array(np.broadcast_to(np.asarray(value, dtype=float), len(frame)))
+    return numbers(evaluate(code, frame), len(frame), f"{what} {code!r}")
 
 
 def _trials(spec: ModelSpec, frame: pd.DataFrame) -> NDArray[np.float64] | None:
@@ -268,4 +268,21 @@ def _check_row_effects(design: Design) -> None:
                     f"Every row is its own group of {random.name!r}, and family "
                     f"{design.family.name} cannot tell such effects from its own variation. Use a "
                     "coarser grouping, or give the known sampling_sd."
+                )
+
+
+def _check_same_groups(design: Design) -> None:
+    """Refuse two groupings with the same groups, whose effects cannot be told apart."""
+    for predictor in design.predictors.values():
+        for one, other in combinations(predictor.random, 2):
+            shared = [effect for effect in one.effects if effect in other.effects]
+            if (
+                shared
+                and len(one.groups.labels) == len(other.groups.labels)
+                and parents(one.groups.index, other.groups.index) is not None
+            ):
+                raise DataError(
+                    f"The groups of {one.name!r} and {other.name!r} are the same rows, so what "
+                    f"varies between them ({listed(shared)}) cannot be told apart. Leave one out; "
+                    "in a hierarchy, check that the levels go from outer to inner."
                 )

@@ -1,17 +1,8 @@
-r"""Outcome families as values: which parameters, on which links, and what they imply.
-
-A family's functions ask for what they need *by argument name*. For a parameter called ``mu`` they
-may take ``mu`` (its natural value), ``log_mu`` and ``log1m_mu`` (:math:`\log\mu` and
-:math:`\log(1-\mu)` computed stably from the linear predictor through the link), ``eta_mu`` (the
-linear predictor) and ``link_mu`` (the `Link`); and ``y``, ``trials`` where they apply. The same
-function serves NumPy and PyTensor, so a family is written once.
-"""
+"""The outcome families, each one value."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from math import log as ln
 from math import pi
 from types import MappingProxyType
@@ -21,201 +12,11 @@ import numpy as np
 
 from bayesmixed import backend as bk
 from bayesmixed import links
-from bayesmixed._errors import BayesmixedError, lookup, unknown
+from bayesmixed._errors import lookup
 from bayesmixed.backend import Array
+from bayesmixed.family import Family, Parameter
 from bayesmixed.links import Link
-from bayesmixed.priors import Prior, Support
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of a family.
-
-    Parameters
-    ----------
-    name : str
-        Its name in the posterior and in ``parameters={...}``.
-    links : tuple of Link
-        The links it may have; the first is the default.
-    support : str
-        ``"real"``, ``"positive"``, ``"unit"``, or ``"ordered"`` for the cut-points of an ordinal
-        outcome, which take the place of the intercept.
-    prior : callable, optional
-        Response scale -> default `Prior` while the parameter is one number. Not needed for the
-        first parameter, which always has a linear predictor.
-    typical : callable
-        Response scale -> a typical value, where the intercept's prior is centred once the
-        parameter has a formula of its own.
-    """
-
-    name: str
-    links: tuple[Link, ...]
-    support: Support = "real"
-    prior: Callable[[float], Prior] | None = None
-    typical: Callable[[float], float] = lambda _: 1.0
-
-
-def _needs_no_trials(y: Any, trials: Any) -> Any:
-    return np.isfinite(y)
-
-
-@dataclass(frozen=True)
-class Family:
-    """A distribution for the outcome.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    parameters : tuple of Parameter
-        The first one carries the model's formula; any other may be given a formula of its own.
-    loglik : callable
-        Log-density or log-probability of each ``y``, constants included.
-    mean, variance : callable
-        Expectation and variance of ``y``.
-    simulate : callable
-        ``simulate(rng, ...)``: one draw for each element, from a `numpy.random.Generator`.
-    valid : callable
-        ``valid(y, trials)``: for each outcome, whether it is inside the support.
-    support : str
-        The support in words, used in the error message: "the outcome must be ...".
-    working : callable
-        The outcome on the scale of an identity-link predictor (log for the lognormal).
-    has_trials : bool
-        Whether the outcome is ``successes | trials(n)``.
-    is_categorical : bool
-        Whether the outcome is an ordered category.
-    row_effects : bool
-        Whether an effect for every single row can be told apart from the family's own noise.
-    reference : str
-        Where the parametrisation is from.
-
-    Examples
-    --------
-    A family of one's own (the Rayleigh distribution) is one value and works like the built-in
-    ones:
-
-    >>> rayleigh = Family(
-    ...     name="rayleigh",
-    ...     parameters=(Parameter("mu", (links.log,)),),
-    ...     loglik=lambda y, mu: bk.log(pi / 2 * y / mu**2) - pi / 4 * (y / mu) ** 2,
-    ...     mean=lambda mu: mu,
-    ...     variance=lambda mu: (4 / pi - 1) * mu**2,
-    ...     simulate=lambda rng, mu: rng.rayleigh(mu * np.sqrt(2 / pi)),
-    ...     valid=lambda y, trials: y > 0,
-    ...     support="above 0",
-    ... )
-    """
-
-    name: str
-    parameters: tuple[Parameter, ...]
-    loglik: Callable[..., Array]
-    mean: Callable[..., Array]
-    variance: Callable[..., Array]
-    simulate: Callable[..., Any]
-    valid: Callable[[Any, Any], Any] = _needs_no_trials
-    support: str = "a finite number"
-    working: Callable[[Any], Any] = lambda y: y
-    has_trials: bool = False
-    is_categorical: bool = False
-    row_effects: bool = False
-    reference: str = ""
-
-    def __post_init__(self) -> None:
-        """Check that a user's family is whole.
-
-        Raises
-        ------
-        BayesmixedError
-            If it has no parameter, or a parameter that needs a default prior has none.
-        """
-        if not self.parameters:
-            raise BayesmixedError(f"Family {self.name!r} needs at least one Parameter.")
-        for parameter in self.parameters:
-            if not parameter.links:
-                raise BayesmixedError(f"Parameter {parameter.name!r} needs at least one Link.")
-        for parameter in self.parameters[1:]:
-            if parameter.prior is None:
-                raise BayesmixedError(
-                    f"Parameter {parameter.name!r} of family {self.name!r} needs a default prior: "
-                    f'Parameter({parameter.name!r}, ..., prior=lambda scale: Prior("HalfNormal", '
-                    "sigma=scale))."
-                )
-
-    def parameter(self, name: str) -> Parameter:
-        """The parameter of that name.
-
-        Raises
-        ------
-        UnknownNameError
-            If the family has none.
-        """
-        return lookup({p.name: p for p in self.parameters}, name, f"parameter of {self.name}")
-
-    def link(self, parameter: str, chosen: str | Link | None = None) -> Link:
-        """The parameter's default link, or the chosen one if it suits.
-
-        Raises
-        ------
-        UnknownNameError
-            If the chosen link is not one of the parameter's.
-        """
-        suitable = self.parameter(parameter).links
-        if chosen is None:
-            return suitable[0]
-        if isinstance(chosen, Link):
-            return chosen
-        known = {link.name: link for link in suitable}
-        if chosen not in known:
-            raise unknown(chosen, known, f"link for {parameter} of family {self.name}")
-        return known[chosen]
-
-    def evaluate(
-        self,
-        function: Callable[..., Array],
-        eta: Mapping[str, Array],
-        link: Mapping[str, Link],
-        **other: Any,
-    ) -> Array:
-        """Call one of the family's functions with the arguments that it names.
-
-        Parameters
-        ----------
-        function : callable
-            ``self.loglik``, ``self.mean``, ``self.variance`` or ``self.simulate``.
-        eta : mapping of str to array
-            Linear predictor of every parameter.
-        link : mapping of str to Link
-            Link of every parameter.
-        **other
-            Whatever else the function may ask for: ``y``, ``trials``, ``rng``.
-        """
-        arguments = {}
-        for name in inspect.signature(function).parameters:
-            kind, _, parameter = name.partition("_")
-            if name in eta:
-                arguments[name] = link[name].inverse(eta[name])
-            elif kind in _DERIVED and parameter in eta:
-                arguments[name] = _DERIVED[kind](link[parameter], eta[parameter])
-            elif name in other:
-                arguments[name] = other[name]
-            else:
-                raise unknown(name, [*eta, *other], f"argument for family {self.name}")
-        return function(**arguments)
-
-    def __repr__(self) -> str:
-        """Name it as a user would."""
-        return f"Family({self.name!r})"
-
-
-_DERIVED: Mapping[str, Callable[[Link, Array], Any]] = MappingProxyType(
-    {
-        "log": lambda link, eta: link.log(eta),
-        "log1m": lambda link, eta: link.log1m(eta),
-        "eta": lambda link, eta: eta,
-        "link": lambda link, eta: link,
-    }
-)
+from bayesmixed.priors import Prior
 
 _LOG_2PI = ln(2 * pi)
 _REAL = (links.identity, links.log, links.inverse)
@@ -240,6 +41,24 @@ def _sigma() -> Parameter:
 
 def _shape(name: str, prior: Prior, typical: float) -> Parameter:
     return Parameter(name, (links.log,), "positive", lambda _: prior, lambda _: typical)
+
+
+def _beta_loglik(y: Array, log_a: Array, log_b: Array, total: Array) -> Array:
+    # log Gamma(a) as log Gamma(a + 1) - log a: finite where a underflows.
+    a, b = bk.exp(log_a), bk.exp(log_b)
+    return (
+        (a - 1) * bk.log(y)
+        + (b - 1) * bk.log1p(-y)
+        + bk.gammaln(total)
+        - (bk.gammaln(a + 1) - log_a)
+        - (bk.gammaln(b + 1) - log_b)
+    )
+
+
+def _rising(y: Array, log_a: Array) -> Array:
+    """Log of Gamma(a + y) / Gamma(a), for whole y and an `a` that may underflow."""
+    a, some = bk.exp(log_a), bk.maximum(y, 1.0)
+    return bk.where(y > 0, bk.gammaln(a + some) - bk.gammaln(a + 1) + log_a, 0.0)
 
 
 gaussian = Family(
@@ -312,10 +131,8 @@ beta = Family(
         Parameter("mu", _UNIT),
         _shape("kappa", Prior("Gamma", alpha=2, beta=0.05), 10),
     ),
-    loglik=lambda y, mu, kappa: (
-        (mu * kappa - 1) * bk.log(y)
-        + ((1 - mu) * kappa - 1) * bk.log1p(-y)
-        - bk.betaln(mu * kappa, (1 - mu) * kappa)
+    loglik=lambda y, log_mu, log1m_mu, kappa, log_kappa: _beta_loglik(
+        y, log_mu + log_kappa, log1m_mu + log_kappa, kappa
     ),
     mean=lambda mu: mu,
     variance=lambda mu, kappa: mu * (1 - mu) / (1 + kappa),
@@ -349,7 +166,7 @@ binomial = Family(
     ),
     mean=lambda mu, trials: trials * mu,
     variance=lambda mu, trials: trials * mu * (1 - mu),
-    simulate=lambda rng, mu, trials: rng.binomial(trials, mu),
+    simulate=lambda rng, mu, trials: rng.binomial(np.asarray(trials, dtype=np.int64), mu),
     valid=lambda y, trials: _whole(y) & (y <= trials),
     support="a whole number of successes from 0 to the number of trials",
     has_trials=True,
@@ -363,17 +180,19 @@ beta_binomial = Family(
         Parameter("mu", _UNIT),
         _shape("kappa", Prior("Gamma", alpha=2, beta=0.05), 10),
     ),
-    loglik=lambda y, trials, mu, kappa: (
+    loglik=lambda y, trials, log_mu, log1m_mu, kappa, log_kappa: (
         bk.gammaln(trials + 1.0)
         - bk.gammaln(y + 1.0)
         - bk.gammaln(trials - y + 1.0)
-        + bk.betaln(y + mu * kappa, trials - y + (1 - mu) * kappa)
-        - bk.betaln(mu * kappa, (1 - mu) * kappa)
+        + _rising(y, log_mu + log_kappa)
+        + _rising(trials - y, log1m_mu + log_kappa)
+        - bk.gammaln(kappa + trials)
+        + bk.gammaln(kappa)
     ),
     mean=lambda mu, trials: trials * mu,
     variance=lambda mu, kappa, trials: trials * mu * (1 - mu) * (trials + kappa) / (1 + kappa),
     simulate=lambda rng, mu, kappa, trials: rng.binomial(
-        trials, rng.beta(mu * kappa, (1 - mu) * kappa)
+        np.asarray(trials, dtype=np.int64), rng.beta(mu * kappa, (1 - mu) * kappa)
     ),
     valid=lambda y, trials: _whole(y) & (y <= trials),
     support="a whole number of successes from 0 to the number of trials",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
@@ -20,9 +20,11 @@ from bayesmixed.convergence import Convergence, assess
 from bayesmixed.data import Table
 from bayesmixed.defaults import suffix
 from bayesmixed.design import Design, build_design
-from bayesmixed.families import Family
-from bayesmixed.links import Link
+from bayesmixed.families import FAMILIES
+from bayesmixed.family import Family
+from bayesmixed.links import LINKS, Link
 from bayesmixed.spec import ModelSpec
+from bayesmixed.tables import formats
 
 _FORMAT = 1
 _MAX_EFFECTS_CHECKED = 1000
@@ -233,6 +235,7 @@ class Fit:
 
     def __str__(self) -> str:
         """The model, the verdict and the table."""
+        table = self.summary().rename_axis(None)
         lines = [
             *self.spec.formula.splitlines(),
             f"{self.spec.family.name} ({self.spec.link.name}), {len(self.design.y):,} rows",
@@ -241,7 +244,7 @@ class Fit:
             "",
             str(self.convergence),
             "",
-            self.summary().to_string(float_format=lambda v: f"{v:.4g}"),
+            table.to_string(formatters=formats(table)),
         ]
         return "\n".join(lines)
 
@@ -271,7 +274,10 @@ def load(path: str | PathLike[str], family: Family | None = None, link: Link | N
         raise StorageError(f"{target} cannot be read as netCDF: {error}") from error
     if "spec" not in tree.attrs or "data" not in tree.children:
         raise StorageError(f"{target} is not a fit saved by bayesmixed.")
-    spec = ModelSpec.from_dict(json.loads(tree.attrs["spec"]), family, link)
+    values = json.loads(tree.attrs["spec"])
+    _check_own(target, "family", values["family"], family, FAMILIES)
+    _check_own(target, "link", values["link"], link, LINKS)
+    spec = ModelSpec.from_dict(values, family, link)
     frame = _decode(tree["data"].to_dataset(), json.loads(tree.attrs["columns"]))
     design = build_design(spec, frame)
     dropped, count = json.loads(tree.attrs["dropped"])
@@ -280,6 +286,19 @@ def load(path: str | PathLike[str], family: Family | None = None, link: Link | N
     del tree["data"]
     tree.attrs = {"interrupted": tree.attrs.get("interrupted", 0)}
     return Fit(design, tree, notes)
+
+
+def _check_own(
+    path: Path, kind: str, name: str, given: Family | Link | None, known: Mapping[str, object]
+) -> None:
+    """Refuse to read a fit without the family or link of the user's own that it needs."""
+    if given is None and name not in known:
+        raise StorageError(
+            f"{path} uses the {kind} {name!r}, which is not one of the package's; pass it: "
+            f"bm.load(path, {kind}=...)."
+        )
+    if given is not None and given.name != name:
+        raise StorageError(f"{path} uses the {kind} {name!r}; {kind}={given.name!r} was passed.")
 
 
 def _elements(name: str, values: xr.DataArray) -> list[tuple[tuple[int, ...], str]]:

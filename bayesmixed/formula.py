@@ -1,12 +1,16 @@
 """lme4-style formula text to spec values; the text can come from a stranger and never runs code.
 
-formulaic's tokenizer finds the tokens and formulaic evaluates the population part. In between,
-`expressions` reads every piece that would be evaluated and refuses all that is not on its list.
+formulaic finds the tokens and multiplies the terms out. Calls and arithmetic never reach its
+evaluation: `expressions` checks every piece, refuses all that is not on its list, and works out
+the value by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import ast
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from formulaic.errors import FormulaSyntaxError
@@ -22,6 +26,8 @@ _MODEL_WORDS = frozenset({"offset", "trials"})
 _OPERATORS = ("~", "+", "-", "*", "/", ":", "**", "^", "|", "||")
 _MAX_LENGTH = 10_000
 _MAX_POWER = 4
+_MAX_DEPTH = 50
+_MAX_TERMS = 2_000
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,10 @@ def parse(text: str) -> Formula:
     FormulaError
         With a caret under the spot, for text that cannot be read or is not allowed.
     """
-    tokens = _tokens(text)
+    tokens = _tokens(text, _MAX_LENGTH)
     tildes = [i for i, t in enumerate(tokens) if t.kind is Token.Kind.OPERATOR and "~" in t.token]
-    if len(tildes) > 1:
-        spot = tokens[tildes[1]]
+    if sum(tokens[i].token.count("~") for i in tildes) > 1:
+        spot = tokens[tildes[-1]]
         raise _error("A formula has one '~'.", text, spot)
     if not tildes:
         return Formula(_predictor(tokens, text))
@@ -107,6 +113,22 @@ def variables(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def plain(text: str) -> tuple[str, Mapping[str, tuple[str, bool]]]:
+    """Put a plain name for every call and odd column; what each stands for, and if it is a call."""
+    mark = "_part"
+    while mark in text:
+        mark += "_"
+    names: dict[tuple[str, bool], str] = {}
+    for token in reversed(_tokens(text)):
+        start, stop = _start(token), (token.source_end or 0) + 1
+        is_call = token.kind is Token.Kind.PYTHON
+        if is_call or text[start] == "`":
+            part = expressions.normal(token.token) if is_call else token.token
+            name = names.setdefault((part, is_call), f"{mark}{len(names)}")
+            text = text[:start] + name + text[stop + (not is_call) :]
+    return text, {name: part for part, name in names.items()}
+
+
 def _error(message: str, text: str, spot: Token | None) -> FormulaError:
     if spot is None:
         return FormulaError(message, text, len(text))
@@ -127,11 +149,11 @@ def _piece(token: Token, first: int) -> Token:
     )
 
 
-def _tokens(text: str) -> list[Token]:
+def _tokens(text: str, longest: int = 2 * _MAX_LENGTH) -> list[Token]:
     if not isinstance(text, str):
         raise FormulaError("A formula is text such as 'y ~ x + (1 | g)'.", repr(text), 0)
-    if len(text) > _MAX_LENGTH:
-        raise FormulaError(f"A formula has at most {_MAX_LENGTH} characters.", text[:60], 0)
+    if len(text) > longest:
+        raise FormulaError(f"A formula has at most {longest:,} characters.", text[:60], 0)
     refused = [text.find(c) for c in "\\{" if c in text]
     if refused:
         spot = min(refused)
@@ -141,15 +163,21 @@ def _tokens(text: str) -> list[Token]:
             text,
             spot,
         )
+    tokens: list[Token] = []
     try:
-        tokens = list(tokenize(text))
+        tokens.extend(tokenize(text))
     except FormulaSyntaxError:
+        after = (tokens[-1].source_end or 0) + 1 if tokens else 0
+        spot = after + len(text[after:]) - len(text[after:].lstrip())
         raise FormulaError(
-            "The formula ends inside a bracket or quotation mark.", text, len(text)
+            "A bracket, quotation mark or backquote is never closed, or stands where none can.",
+            text,
+            spot,
         ) from None
     for before, token in zip([None, *tokens], tokens, strict=False):
         _check_token(token, before, text)
     _check_brackets(tokens, text)
+    _check_size(tokens, text)
     return tokens
 
 
@@ -163,13 +191,15 @@ def _check_token(token: Token, before: Token | None, text: str) -> None:
         expressions.check(token.token, text, _start(token), also=_MODEL_WORDS)
     elif token.kind is Token.Kind.OPERATOR and not _is_operator(token.token):
         raise _error(
-            f"{token.token!r} is not an operator of formulas; valid: {' '.join(_OPERATORS)}.",
+            f"{token.token[:20]!r} is not an operator of formulas; valid: {' '.join(_OPERATORS)}.",
             text,
             token,
         )
     elif token.kind is Token.Kind.VALUE and token.token[:1] in "'\"":
         raise _error("Text in quotes stands only inside a function.", text, token)
-    elif token.kind is Token.Kind.NAME and token.token == ".":
+    elif token.kind is Token.Kind.NAME and token.token in ("0", "1"):
+        raise _error("A column called 0 or 1 looks like the intercept; rename it.", text, token)
+    elif token.token == ".":
         raise _error("'.' is not expanded; write the predictors out.", text, token)
     elif token.token == "[":
         raise _error("Square brackets are not used in formulas.", text, token)
@@ -182,7 +212,18 @@ def _check_token(token: Token, before: Token | None, text: str) -> None:
     if before.token == "(" and token.token == ")":
         raise _error("There is nothing in these brackets.", text, token)
     powers = [str(n) for n in range(1, _MAX_POWER + 1)]
-    if before.token.endswith(("**", "^")) and token.token not in powers:
+    raised = before.token.endswith(("**", "^"))
+    if token.kind is Token.Kind.VALUE and not raised and token.token not in ("0", "1"):
+        raise _error(
+            f"The number {token.token} is not a term; for a multiple write I(2 * x).", text, token
+        )
+    if token.token in ("**", "^") and before.token != ")":
+        raise _error(
+            "Powers are for interactions, such as (a + b)**2; for a numeric power write I(x**2).",
+            text,
+            token,
+        )
+    if raised and token.token not in powers:
         raise _error(
             f"Interactions go up to power {_MAX_POWER}, such as (a + b)**2; "
             "for a numeric power write I(x**2).",
@@ -196,12 +237,47 @@ def _check_brackets(tokens: Sequence[Token], text: str) -> None:
     for token in tokens:
         if token.kind is Token.Kind.CONTEXT and token.token == "(":
             open_brackets.append(token)
+            if len(open_brackets) > _MAX_DEPTH:
+                raise _error(f"Brackets go at most {_MAX_DEPTH} deep.", text, token)
         elif token.kind is Token.Kind.CONTEXT:
             if not open_brackets:
                 raise _error("This bracket was never opened.", text, token)
             open_brackets.pop()
     if open_brackets:
         raise _error("This bracket is never closed.", text, open_brackets[-1])
+
+
+def _check_size(tokens: Sequence[Token], text: str) -> None:
+    """Refuse what multiplies out to more terms than anybody could read."""
+    operand = (Token.Kind.NAME, Token.Kind.PYTHON)
+    # The same tree as arithmetic on ones; sums for the bars and the tilde.
+    code = " ".join(
+        "1" if t.kind in operand else re.sub(r"[~|]", "+", t.token.replace("^", "**"))
+        for t in tokens
+    ).replace(":", "@")
+    sizes: dict[ast.AST, int] = {}
+    try:
+        for node in reversed(list(ast.walk(ast.parse(code, mode="eval")))):
+            sizes[node] = min(_multiplied(node, sizes), 10 * _MAX_TERMS)
+    except SyntaxError:
+        return  # An operator too many or too few: its own message follows.
+    except (MemoryError, RecursionError):
+        sizes[ast.Pass()] = 10 * _MAX_TERMS
+    if max(sizes.values()) > _MAX_TERMS:
+        raise FormulaError(
+            f"This multiplies out to more than {_MAX_TERMS:,} terms; write fewer.", text, 0
+        )
+
+
+def _multiplied(node: ast.AST, sizes: Mapping[ast.AST, int]) -> int:
+    if not isinstance(node, ast.BinOp):
+        return max((sizes[child] for child in ast.iter_child_nodes(node)), default=1)
+    left, right = sizes[node.left], sizes[node.right]
+    if isinstance(node.op, ast.Pow):
+        return math.prod([left] * int(getattr(node.right, "value", 1)))
+    if isinstance(node.op, ast.Mult | ast.MatMult):
+        return (left + 1) * (right + 1) - 1
+    return left + right
 
 
 def _response(tokens: Sequence[Token], text: str) -> tuple[str | None, str | None]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesmixed._errors import DataError
 from bayesmixed.spec import Grouping
 
 
@@ -45,6 +46,12 @@ class Groups:
     def of(cls, grouping: Grouping, frame: pd.DataFrame) -> Groups:
         """Find the groups in a table."""
         keys = group_keys(grouping, frame)
+        combinations = len(frame[list(grouping.factors)].drop_duplicates())
+        if len(grouping.factors) > 1 and keys.nunique() < combinations:
+            raise DataError(
+                f"Labels of {grouping.name!r} that contain ':' make different groups look alike; "
+                "replace the ':' in the labels."
+            )
         # Sorting follows the order of the categories where there is one.
         index, labels = pd.factorize(keys, sort=True)
         return cls(grouping, np.asarray(labels), index)
@@ -60,10 +67,17 @@ def group_keys(grouping: Grouping, frame: pd.DataFrame) -> pd.Series[Any]:
     first, *others = grouping.factors
     if not others:
         return frame[first]
-    keys = frame[first].astype(str)
+    keys = _text(frame[first])
     for factor in others:
-        keys = keys + ":" + frame[factor].astype(str)
+        keys = keys + ":" + _text(frame[factor])
     return keys
+
+
+def _text(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Labels as text; whole numbers alike, whether or not a gap elsewhere made them floats."""
+    if column.dtype.kind == "f" and (column.dropna() % 1 == 0).all():
+        column = column.astype("Int64")
+    return column.astype(str)
 
 
 def parents(inner: NDArray[np.intp], outer: NDArray[np.intp]) -> NDArray[np.intp] | None:
@@ -110,12 +124,14 @@ def tree(groups: Sequence[Groups], rows: str = "rows") -> str:
 
 
 def _describe(group: Groups, parent: Groups | None, rows: str) -> str:
-    text = f"{group.name}: {len(group.labels):,} groups"
+    count = len(group.labels)
+    text = f"{group.name}: {count:,} group{'' if count == 1 else 's'}"
     if parent is not None:
         inside = parents(group.index, parent.index)
         per = np.bincount(inside if inside is not None else [])
         text += f", {_range(per)} per {parent.name}"
-    return f"{text}, {_range(group.sizes)} {rows} each"
+    each = rows.removesuffix("s") if group.sizes.max() == 1 else rows
+    return f"{text}, {_range(group.sizes)} {each} each"
 
 
 def _range(counts: NDArray[np.intp]) -> str:

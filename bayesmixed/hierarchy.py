@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from bayesmixed._errors import BayesmixedError, DataError, listed, lookup
+from bayesmixed.data import select
 from bayesmixed.formula import parse_predictor
 from bayesmixed.groups import Groups, offenders, tree
 from bayesmixed.spec import Grouping, RandomTerm
@@ -57,7 +57,11 @@ class Hierarchy:
         object.__setattr__(self, "levels", tuple(levels.items()))
         object.__setattr__(self, "labels", labels)
         for name, effects in self.levels:
-            if parse_predictor(_effects(effects)[0]).random:
+            if not isinstance(name, str) or not name:
+                raise BayesmixedError(f"A level is the name of a column, not {name!r}.")
+            code, _ = _effects(name, effects)
+            parsed = parse_predictor(code)
+            if parsed.random or parsed.offsets:
                 raise BayesmixedError(
                     f"Level {name!r}: only the effects are written here, such as '1 + years'; "
                     f"given {effects!r}."
@@ -80,23 +84,32 @@ class Hierarchy:
         """
         terms, notes, outer = list[RandomTerm](), list[str](), tuple[str, ...]()
         columns: Mapping[str, Any] = {str(c): c for c in frame.columns}
-        for name, effects in self.levels:
+        for name, _ in self.levels:
             lookup(columns, name, "column (level of the hierarchy)")
+        frame = frame.dropna(subset=[name for name, _ in self.levels])
+        for name, effects in self.levels:
             factors: tuple[str, ...] = (name,)
             if outer and self._reused(frame, outer, name):
                 factors = (*outer, name)
                 notes.append(
-                    f"The labels of {name!r} start again within each {outer[-1]!r}; a {name} is "
-                    f"therefore identified by {' and '.join(factors)} together."
+                    f"The labels of {name!r} start again within each {outer[-1]!r}, so its groups "
+                    f"are identified by {', '.join(outer)} and {name} together."
                 )
-            code, correlated = _effects(effects)
-            terms.append(RandomTerm(code, Grouping(factors, name), correlated))
+            code, correlated = _effects(name, effects)
+            fixed = parse_predictor(code).fixed
+            terms.append(RandomTerm(fixed, Grouping(factors, name), correlated))
             outer = (*outer, name)
         return tuple(terms), tuple(notes)
 
-    def tree(self, data: pd.DataFrame) -> str:
-        """Draw the hierarchy with the number of groups and the sizes at each level."""
-        frame = data.dropna(subset=[name for name, _ in self.levels])
+    def tree(self, data: Any) -> str:
+        """Draw the hierarchy with the number of groups and the sizes at each level.
+
+        Parameters
+        ----------
+        data : table
+            pandas, polars, or anything narwhals understands.
+        """
+        frame = select(data, [name for name, _ in self.levels]).frame
         return tree([Groups.of(term.grouping, frame) for term in self.terms(frame)[0]])
 
     def _reused(self, frame: pd.DataFrame, outer: tuple[str, ...], name: str) -> bool:
@@ -110,9 +123,9 @@ class Hierarchy:
             return True
         named = [f"{inner.labels[i]} (in {listed(parent.labels[j], 3)})" for i, j in shared.items()]
         raise DataError(
-            f"{len(shared):,} of {len(inner.labels):,} groups of {name!r} lie in more than one "
-            f"{outer[-1]!r}, so the data are not nested: {listed(np.array(named), 5)}. Correct "
-            f"the labels; or, if equal labels stand for different groups, use "
+            f"The data are not nested: {len(shared):,} of {len(inner.labels):,} groups of {name!r} "
+            f"are found in more than one {outer[-1]!r}: {listed(named, 5)}. Correct "
+            "the labels; or, if equal labels stand for different groups, use "
             f'Hierarchy(..., labels="within_parent"); or, if groups really move, write a formula '
             f"with crossed terms: (1 | {outer[-1]}) + (1 | {name})."
         )
@@ -125,9 +138,14 @@ class Hierarchy:
         )
 
 
-def _effects(text: str) -> tuple[str, bool]:
+def _effects(name: str, text: str) -> tuple[str, bool]:
     """Split off a trailing ``||``."""
-    if not isinstance(text, str):
-        raise BayesmixedError(f"Effects of a level are text such as '1 + years', not {text!r}.")
-    code = text.strip()
-    return (code[:-2].strip(), False) if code.endswith("||") else (code, True)
+    code = text.strip() if isinstance(text, str) else ""
+    correlated = not code.endswith("||")
+    code = code.removesuffix("||").strip()
+    if not code:
+        raise BayesmixedError(
+            f"Level {name!r}: what varies between its groups is text such as '1' or '1 + years', "
+            f"not {text!r}."
+        )
+    return code, correlated

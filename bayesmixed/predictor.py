@@ -10,14 +10,16 @@ import numpy as np
 import pandas as pd
 from formulaic import Formula as FormulaicFormula
 from formulaic import ModelSpec as Encoder
-from formulaic.errors import FormulaicError
+from formulaic.errors import DataMismatchWarning, FormulaicError
+from formulaic.materializers import PandasMaterializer
+from formulaic.parser.types import Factor, Term
 from numpy.typing import NDArray
 from scipy.linalg import qr
 
-from bayesmixed._errors import DataError, listed
-from bayesmixed.data import is_numeric
-from bayesmixed.expressions import CONTEXT, evaluate
-from bayesmixed.formula import variables
+from bayesmixed._errors import BayesmixedError, DataError, listed
+from bayesmixed.data import LARGEST, check_predictor, numbers
+from bayesmixed.expressions import evaluate
+from bayesmixed.formula import plain, variables
 from bayesmixed.groups import Groups
 from bayesmixed.spec import PredictorSpec, RandomTerm
 
@@ -25,6 +27,7 @@ type Floats = NDArray[np.float64]
 
 INTERCEPT = "Intercept"
 _RANK_TOLERANCE = 1e-9
+_CENTER_SPLINE = ' (A spline without intercept is cr(x, df=4, constraints="center").)'
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,11 @@ class RandomDesign:
     def name(self) -> str:
         """The grouping's name."""
         return self.groups.name
+
+    @property
+    def size(self) -> int:
+        """Number of effects."""
+        return len(self.effects)
 
     @property
     def is_correlated(self) -> bool:
@@ -181,18 +189,64 @@ def build_predictor(
     return PredictorDesign(names, X, offset, _random(spec.random, frame), encoder, spec.offsets)
 
 
-def _encode(code: str, frame: pd.DataFrame) -> tuple[Floats, tuple[str, ...], Encoder]:
+class _Materializer(PandasMaterializer):  # type: ignore[misc]
+    """formulaic's, with expressions worked out by `expressions` and not by Python's eval."""
+
+    @PandasMaterializer.override  # type: ignore[untyped-decorator]
+    def _evaluate(self, expr: str, metadata: object, spec: Encoder) -> tuple[object, set[str]]:
+        return evaluate(expr, self.data, spec.transform_state, spec), set()
+
+
+def _terms(code: str) -> FormulaicFormula:
+    """Multiply the terms out; formulaic sees names in place of the calls."""
+    text, parts = plain(code)
+
+    def factor(given: Factor) -> Factor:
+        part, is_call = parts.get(given.expr, (None, False))
+        return Factor(part, eval_method="python" if is_call else "lookup") if part else given
+
+    terms = FormulaicFormula(text)
+    return FormulaicFormula([Term([factor(f) for f in term.factors]) for term in terms])
+
+
+def _matrix(given: str | Encoder, frame: pd.DataFrame, failure: str) -> pd.DataFrame:
+    """Encode a formula's terms, or new rows as the encoder did; failures in plain words."""
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            matrix = FormulaicFormula(code).get_model_matrix(
-                frame, context=dict(CONTEXT), na_action="ignore", output="pandas"
+            warnings.simplefilter("error", category=DataMismatchWarning)
+            matrix: pd.DataFrame = _Materializer(frame).get_model_matrix(
+                _terms(given) if isinstance(given, str) else given,
+                na_action="ignore",
+                output="pandas",
             )
-    except (FormulaicError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise DataError(f"The term(s) {code!r} cannot be worked out from the data: {error}") from (
-            None
-        )
+    except DataMismatchWarning:
+        raise DataError(f"{failure}: {_unseen(given, frame)}.") from None
+    except (FormulaicError, TypeError, ValueError, LookupError, AttributeError) as error:
+        cause = error if isinstance(error, BayesmixedError) else error.__cause__
+        if isinstance(cause, BayesmixedError):
+            raise cause from None
+        raise DataError(f"{failure}: {error}") from None
+    return matrix
+
+
+def _unseen(given: str | Encoder, frame: pd.DataFrame) -> str:
+    """Which categories of new rows the encoder does not know."""
+    for name, (_, state) in () if isinstance(given, str) else given.encoder_state.items():
+        known = state.get("categories", ())
+        new = [v for v in frame.get(name, pd.Series()).unique() if v not in known]
+        if known and new:
+            return f"{name} is {listed(map(repr, new))}, which was not in the data of the fit"
+    return "some rows have a category that is not among the levels"
+
+
+def _encode(code: str, frame: pd.DataFrame) -> tuple[Floats, tuple[str, ...], Encoder]:
+    matrix = _matrix(code, frame, f"{code} cannot be worked out from the data")
     encoder = matrix.model_spec
+    made = [name for part in encoder.structure for name in part.columns]
+    calls = {part for part, is_call in plain(code)[1].values() if is_call}
+    if len(made) > len(set(made)) or calls & set(variables(code)):
+        raise DataError(f"Two terms of {code} have the same name; rename one of the columns.")
     for term, columns in encoder.term_indices.items():
         if not columns and str(term) != "0":
             raise DataError(
@@ -203,28 +257,19 @@ def _encode(code: str, frame: pd.DataFrame) -> tuple[Floats, tuple[str, ...], En
 
 
 def _apply(encoder: Encoder, frame: pd.DataFrame) -> Floats:
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("error", category=UserWarning)
-            matrix = encoder.get_model_matrix(
-                frame, context=dict(CONTEXT), na_action="ignore", output="pandas"
-            )
-    except (UserWarning, FormulaicError, TypeError, ValueError, KeyError) as error:
-        raise DataError(
-            f"The new rows cannot be encoded as the rows of the fit were: {error}"
-        ) from None
+    matrix = _matrix(encoder, frame, "The new rows cannot be encoded as those of the fit")
     return _finite(matrix, tuple(str(name) for name in matrix.columns))
 
 
 def _finite(matrix: pd.DataFrame, names: Sequence[str]) -> Floats:
     values = np.ascontiguousarray(matrix.to_numpy(dtype=float))
-    bad = ~np.isfinite(values)
+    bad = ~(np.abs(values) <= LARGEST)
     if bad.any():
         column = int(bad.any(axis=0).argmax())
         raise DataError(
-            f"The term {names[column]!r} is infinite or not a number in {int(bad[:, column].sum())}"
-            f" rows, the first {listed(matrix.index[bad[:, column]], 5)}; logarithms and roots "
-            "need positive values."
+            f"The term {names[column]!r} is infinite, huge or not a number at row "
+            f"{listed(matrix.index[bad[:, column]], 5)}; logarithms and roots need positive "
+            "values, and ratios a denominator other than 0."
         )
     return values
 
@@ -232,33 +277,24 @@ def _finite(matrix: pd.DataFrame, names: Sequence[str]) -> Floats:
 def _offset(expressions: Sequence[str], frame: pd.DataFrame) -> Floats:
     total: Floats = np.zeros(len(frame))
     for code in expressions:
-        with np.errstate(all="ignore"):
-            value = np.asarray(evaluate(code, frame), dtype=np.float64)
-        value = np.broadcast_to(value, len(frame))
-        if not np.isfinite(value).all():
-            rows = frame.index[~np.isfinite(value)]
+        value = numbers(evaluate(code, frame), len(frame), f"offset({code})")
+        bad = ~(np.abs(value) <= LARGEST)
+        if bad.any():
             raise DataError(
-                f"offset({code}) is infinite or not a number at rows {listed(rows, 5)}; a "
-                "logarithm needs an exposure above 0."
+                f"offset({code}) is infinite or not a number at row "
+                f"{listed(frame.index[bad], 5)}; a logarithm needs an exposure above 0."
             )
         total = total + value
     return total
 
 
 def _check_levels(code: str, frame: pd.DataFrame) -> None:
+    text, parts = plain(code)
+    bare = [parts.get(name, (name, False))[0] for name in variables(text)]
     for name in variables(code):
-        column = frame[name]
-        if is_numeric(column):
-            if len(column) > 1 and column.nunique() == 1:
-                raise DataError(
-                    f"The predictor {name!r} is constant ({column.iloc[0]}) in the "
-                    f"{len(column):,} rows used, so its effect cannot be estimated; leave it out."
-                )
-        elif column.nunique() == 1:
-            raise DataError(
-                f"The factor {name!r} has one level only ({column.iloc[0]!r}) in the "
-                f"{len(column):,} rows used, so its effect cannot be estimated; leave it out."
-            )
+        if name == INTERCEPT:
+            raise DataError("A predictor cannot be called 'Intercept'; rename the column.")
+        check_predictor(frame[name], name in bare)
 
 
 def _check_columns(
@@ -269,16 +305,17 @@ def _check_columns(
         X, names = np.column_stack([np.ones(len(X)), X]), (INTERCEPT, *names)
     if not names:
         return
+    X = X / np.maximum(np.abs(X).max(axis=0), np.finfo(float).tiny)
     spread = X.std(axis=0)
     scaled = X - X.mean(axis=0) if INTERCEPT in names else X.copy()
     if INTERCEPT in names:
         scaled[:, list(names).index(INTERCEPT)] = 1.0
-    size = np.maximum(np.abs(X).max(axis=0), np.finfo(float).tiny)
-    constant = [
-        n for n, s, m in zip(names, spread, size, strict=True) if s <= 1e-12 * m and n != INTERCEPT
-    ]
+    constant = [n for n, s in zip(names, spread, strict=True) if s <= 1e-12 and n != INTERCEPT]
     if constant and (INTERCEPT in names or len(constant) > 1):
-        raise DataError(f"Constant predictor(s) for {parameter}: {listed(constant)}; leave out.")
+        raise DataError(
+            f"Constant in the formula for {parameter}: {listed(constant)}, so no effect can be "
+            "estimated; leave it out."
+        )
     norms = np.linalg.norm(scaled, axis=0)
     scaled = scaled / np.where(norms > 0, norms, 1.0)
     _, R, pivot = qr(scaled, mode="economic", pivoting=True)
@@ -293,9 +330,11 @@ def _check_columns(
         others = [names[k] for k, w in zip(kept, weights, strict=True) if abs(w) > 1e-6]
         sentences.append(f"{names[column]} follows exactly from {listed(others)}")
     raise DataError(
-        f"Collinear predictors for {parameter}: {'; '.join(sentences)}"
+        f"Collinear predictors for {parameter}: {'; '.join(sentences[:3])}"
+        + (f" and {len(sentences) - 3} more" if len(sentences) > 3 else "")
         + (f" ({len(X):,} rows for {len(names)} terms)" if len(X) < len(names) else "")
         + ". Leave one of them out."
+        + (_CENTER_SPLINE if any(n.startswith(("cr(", "cs(", "cc(")) for n in names) else "")
     )
 
 

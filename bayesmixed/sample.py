@@ -56,7 +56,7 @@ class Settings:
     tune: int = 1000
     chains: int = 4
     seed: int | None = None
-    target_accept: float = 0.9
+    target_accept: float = 0.95
     max_depth: int = 10
     progress: bool = True
 
@@ -66,7 +66,8 @@ class Settings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise SamplingError(f"{name}={value!r}: a whole number from {least} is needed.")
-        if not 0 < self.target_accept < 1:
+        target = self.target_accept
+        if not isinstance(target, int | float | np.floating) or not 0 < target < 1:
             raise SamplingError(
                 f"target_accept={self.target_accept!r}: a number between 0 and 1 is needed, "
                 "such as 0.9 or 0.99."
@@ -126,8 +127,9 @@ def sample(density: LogDensity, settings: Settings) -> Draws:
             trace = sampler.abort()
             interrupted = True
     except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
         raise SamplingError(
-            f"Sampling stopped: {error}. Look at model.priors and model.prior_predictive(): very "
+            f"Sampling stopped: {reason} Look at model.priors and model.prior_predictive(): very "
             "wide or very narrow priors, or a link that allows impossible values, leave no valid "
             "starting point."
         ) from error

@@ -6,9 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bayesmixed.families import Family, get_family
+from bayesmixed.budget import VarianceBudget
+from bayesmixed.families import get_family
+from bayesmixed.family import Family
 from bayesmixed.links import Link, get_link
-from bayesmixed.priors import Prior, VarianceBudget
+from bayesmixed.priors import Prior
+
+
+def quoted(name: str) -> str:
+    """A column's name as it stands in a formula: in backquotes unless it is a plain word."""
+    return name if name.replace(".", "_").isidentifier() else f"`{name}`"
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,8 @@ class RandomTerm:
 
     def __str__(self) -> str:
         """As in a formula."""
-        return f"({self.effects} {'|' if self.correlated else '||'} {self.grouping.name})"
+        bar = "|" if self.correlated else "||"
+        return f"({self.effects} {bar} {':'.join(map(quoted, self.grouping.factors))})"
 
 
 @dataclass(frozen=True)

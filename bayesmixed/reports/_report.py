@@ -7,15 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
 from bayesmixed.fit import Fit
+from bayesmixed.tables import formats
 
 PROB = 0.95
 """Mass of the equal-tailed intervals in tables: columns ``eti95_lb`` and ``eti95_ub``."""
@@ -80,7 +79,7 @@ class Report:
 
     def to_html(self) -> str:
         """The report as an HTML fragment; text from the data is escaped."""
-        table = self.table.to_html(formatters=_formats(self.table), border=0, na_rep="")
+        table = self.table.to_html(formatters=formats(self.table), border=0, na_rep="")
         below = [f"<p>{html.escape(self.caption)}</p>"]
         for title, items in (("Caveats", self.caveats), ("References", self.references)):
             if items:
@@ -91,7 +90,7 @@ class Report:
     def to_latex(self) -> str:
         """The table as LaTeX (booktabs), captioned; text from the data is escaped."""
         return self.table.to_latex(
-            formatters=_formats(self.table), caption=self.caption, escape=True, na_rep=""
+            formatters=formats(self.table), caption=self.caption, escape=True, na_rep=""
         )
 
     def _repr_html_(self) -> str:
@@ -99,21 +98,10 @@ class Report:
 
     def __str__(self) -> str:
         """The table with its words, for a terminal."""
-        table = self.table.to_string(formatters=_formats(self.table), na_rep="")
+        table = self.table.to_string(formatters=formats(self.table), na_rep="")
         lines = [self.title, "", table, "", self.caption]
         lines += [f"! {caveat}" for caveat in self.caveats]
         return "\n".join(lines)
-
-
-def _formats(table: pd.DataFrame) -> dict[Any, Callable[[object], str]]:
-    """As many decimals in a column as its middle value needs for three significant digits."""
-    formats: dict[Any, Callable[[object], str]] = {}
-    for name in table.columns[[pd.api.types.is_float_dtype(t) for t in table.dtypes]]:
-        sizes = table[name].abs()
-        middle = float(sizes[sizes > 0].median())
-        decimals = int(np.clip(2 - np.floor(np.log10(middle)), 0, 5)) if middle > 0 else 0
-        formats[name] = f"{{:,.{decimals}f}}".format
-    return formats
 
 
 def convergence_caveats(fit: Fit) -> tuple[str, ...]:

@@ -1,0 +1,59 @@
+"""Fits that several tests look at; each is sampled once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pytest
+
+import bayesmixed as bm
+from bayesmixed.fit import Fit
+
+mpl.use("Agg")
+
+
+@pytest.fixture(scope="session")
+def reference() -> dict[str, Any]:
+    """What lme4, glmmTMB, geepack and metafor give on the data that the package ships."""
+    path = Path(__file__).parent / "reference" / "reference.json"
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="session")
+def sleepstudy() -> Fit:
+    data = bm.datasets.load("sleepstudy")
+    return bm.Model("Reaction ~ Days + (Days | Subject)", data).fit(seed=1, progress=False)
+
+
+@pytest.fixture(scope="session")
+def medpar() -> Fit:
+    data = bm.datasets.load("medpar")
+    model = bm.Model("died ~ age80 + factor(type) + (1 | provnum)", data, family="bernoulli")
+    return model.fit(seed=1, progress=False)
+
+
+@pytest.fixture(scope="session")
+def pastes() -> Fit:
+    data = bm.datasets.load("pastes")
+    hierarchy = bm.Hierarchy({"batch": "1", "cask": "1"})
+    return bm.Model("strength ~ 1", data, hierarchy=hierarchy).fit(
+        seed=1, draws=2000, progress=False
+    )
+
+
+@pytest.fixture(scope="session")
+def fitted() -> Callable[..., Fit]:
+    """Fit a model on a shipped data set, once for the same request."""
+
+    @cache
+    def fit(name: str, formula: str, family: str, sampling_sd: str | None = None) -> Fit:
+        data = bm.datasets.load(name)
+        model = bm.Model(formula, data, family=family, sampling_sd=sampling_sd)
+        return model.fit(seed=1, draws=2000, progress=False)
+
+    return fit
