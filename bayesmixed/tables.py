@@ -10,11 +10,11 @@ import pandas as pd
 
 
 def formats(table: pd.DataFrame) -> dict[Any, Callable[[object], str]]:
-    """As many decimals in a column as its middle value needs for three significant digits."""
+    """As many decimals in a column as its lower quartile needs for three significant digits."""
     formats: dict[Any, Callable[[object], str]] = {}
     for name in table.columns[[pd.api.types.is_float_dtype(t) for t in table.dtypes]]:
         sizes = table[name].abs()
-        middle = float(sizes[sizes > 0].median())
-        decimals = int(np.clip(2 - np.floor(np.log10(middle)), 0, 5)) if middle > 0 else 0
+        typical = float(sizes[sizes > 0].quantile(0.25))
+        decimals = int(np.clip(2 - np.floor(np.log10(typical)), 0, 5)) if typical > 0 else 0
         formats[name] = f"{{:,.{decimals}f}}".format
     return formats
