@@ -49,7 +49,9 @@ def demo(
 def datasets() -> None:
     """List the data sets that come with the package."""
     listing = bm.datasets.list()
-    table = Table(*map(str, listing.columns), box=None)
+    table = Table(box=None)
+    for i, column in enumerate(map(str, listing.columns)):
+        table.add_column(column, no_wrap=i == 0, overflow="fold")
     for row in listing.itertuples(index=False):
         table.add_row(*map(str, row))
     Console(highlight=False).print(table)

@@ -154,9 +154,12 @@ def test_centred_and_non_centred_forms_are_one_model(name):
 
 
 def test_who_is_centred_follows_the_data():
-    assert MODELS["correlated"]().centered == {"Subject"}
-    assert MODELS["nested"]().centered == {"batch:cask"}
-    assert "sampled centred: Subject" in str(MODELS["correlated"]())
+    nested = MODELS["nested"]()
+    assert nested.centered == {"batch:cask"}
+    assert "sampled centred: batch:cask" in str(nested)
+    assert MODELS["known_sd"]().centered == {"district", "district:school"}
+    seizures = bm.Model("y ~ lbase * trt + (1 | subject)", LOAD("epil"), family="poisson")
+    assert seizures.centered == {"subject"}
     # Hospitals differ little and are small; a variance of exactly 0 is no reason to centre.
     medpar = bm.Model("died ~ 1 + (1 | provnum)", LOAD("medpar"), family="bernoulli")
     assert (
