@@ -33,10 +33,10 @@ class VarianceBudget:
     shares : mapping of str to (float, float)
         Range of the share of the total variance for each grouping, as fractions of 1.
     total_sd : float or (float, float), optional
-        The outcome's total standard deviation given the predictors, in the outcome's units, or
-        a range for it; a single number means within a factor of 1.2. Needed where the family
-        has a residual ``sigma``; not used for yes/no outcomes, whose latent residual variance is
-        fixed by the link.
+        The outcome's total standard deviation given the predictors, in the outcome's units (those
+        of its logarithm for the lognormal family), or a range for it; a single number means within
+        a factor of 1.2. Needed where the family has a residual ``sigma``; not used for yes/no
+        outcomes, whose latent residual variance is fixed by the link.
     mass : float
         The probability that each stated range holds.
 

@@ -137,6 +137,10 @@ def _random_part(
         part, mean = carried.get(random.name), None
         if part is not None:
             columns = []
+            inside = {
+                outer: _index_inside(random, by_name[outer])
+                for outer in dict.fromkeys(outer for _, outer in part.outer)
+            }
             for effect in random.effects:
                 column = pt.zeros(len(random.groups.labels))
                 weights = part.coefficients[effect]
@@ -147,12 +151,8 @@ def _random_part(
                     column = column + intercept
                 for name, outer in part.outer:
                     if name == effect:
-                        groups = by_name[outer].groups
-                        above = parents(random.groups.index, groups.index)
-                        inside = pm.Data(f"index_{outer}_of_{random.name}", above, dims=random.name)
-                        column = (
-                            column + values[outer][inside, by_name[outer].effects.index(effect)]
-                        )
+                        at = by_name[outer].effects.index(effect)
+                        column = column + values[outer][inside[outer], at]
                 columns.append(column)
             mean = pt.stack(columns, axis=-1)
         values[random.name] = _effects(random, tail, priors, mean)
@@ -163,6 +163,12 @@ def _random_part(
         if own:
             total = total + _contribution(random, tail, values[random.name], own)
     return total
+
+
+def _index_inside(inner: RandomDesign, outer: RandomDesign) -> Any:
+    """The outer group that each inner group lies in, as data."""
+    above = parents(inner.groups.index, outer.groups.index)
+    return pm.Data(f"index_{outer.name}_of_{inner.name}", above, dims=inner.name)
 
 
 def _contribution(random: RandomDesign, tail: str, values: Any, own: list[int]) -> Any:

@@ -155,7 +155,12 @@ def numbers(value: Any, rows: int, what: str) -> NDArray[np.float64]:
 def _plain(column: pd.Series[Any]) -> pd.Series[Any]:
     """A column without gaps in its plain type: numbers, yes/no, text, dates, or categories."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.cat.remove_unused_categories()
+        column = column.cat.remove_unused_categories()
+        plain = all(isinstance(c, str | Real | np.generic) for c in column.cat.categories)
+        # Intervals and dates go by their text, in their order; it can be stored and printed.
+        return (
+            column if plain else column.cat.rename_categories(list(map(str, column.cat.categories)))
+        )
     if pd.api.types.is_complex_dtype(column.dtype):
         raise DataError(f"Column {column.name!r} holds complex numbers; use real ones.")
     if column.dtype != object:

@@ -12,7 +12,7 @@ from math import log
 
 import numpy as np
 
-from bayesmixed._errors import PriorError, lookup, unknown
+from bayesmixed._errors import PriorError, listed, lookup, unknown
 from bayesmixed.design import Design
 from bayesmixed.links import Link
 from bayesmixed.predictor import INTERCEPT, PredictorDesign, RandomDesign
@@ -37,6 +37,8 @@ class Scale:
         Centre and scale of the intercept's prior.
     unit : float
         The size that coefficients and standard deviations are measured in.
+    outcome : float
+        Standard deviation of the outcome itself, for parameters such as sigma.
     source : str
         How they were found.
     robust : bool
@@ -46,6 +48,7 @@ class Scale:
     location: float
     spread: float
     unit: float
+    outcome: float
     source: str
     robust: bool = False
 
@@ -72,14 +75,17 @@ def outcome_scale(design: Design) -> Scale:
         centre = float(np.mean(working) if bounded else np.median(working))
         mad = 1.4826 * float(np.median(np.abs(working - centre)))
         sd = float(np.std(working, ddof=1)) if len(working) > 1 else 1.0
-        return Scale(centre, max(2.5, mad), sd or 1.0, f"the outcome's sd {sd:.3g}", robust=True)
+        source = f"the outcome's sd {sd:.3g}"
+        return Scale(centre, max(2.5, mad), sd or 1.0, sd or 1.0, source, robust=True)
+    sd = float(np.std(np.asarray(design.family.working(y), dtype=float))) or 1.0
     if link.domain == (0.0, 1.0):
-        return Scale(0.0, 2.5, 1.0, f"the {link.name} scale")
+        return Scale(0.0, 2.5, 1.0, sd, f"the {link.name} scale")
     mean = float(np.mean(y)) / float(np.mean(np.exp(first.offset)) if link.name == "log" else 1)
     mean = mean if mean > 0 else 1.0
     # How far the predictor moves for a doubling of the mean, per log unit: 1 for the log link.
     unit = _slope(link, mean)
-    return Scale(float(link.forward(mean)), 2.5 * unit, unit, f"the outcome's mean {mean:.3g}")
+    source = f"the outcome's mean {mean:.3g}"
+    return Scale(float(link.forward(mean)), 2.5 * unit, unit, sd, source)
 
 
 def _slope(link: Link, mean: float) -> float:
@@ -113,15 +119,16 @@ def assign_priors(design: Design) -> Mapping[str, AssignedPrior]:
         elif parameter.name == "sigma" and design.sampling_sd is not None:
             continue
         elif parameter.prior is not None:
-            chosen = parameter.prior(scale.unit)
+            chosen = parameter.prior(scale.outcome)
             defaults[parameter.name] = (parameter.support, AssignedPrior(chosen, "default"))
     return _override(design, defaults)
 
 
 def _modelled(design: Design, parameter: str, scale: Scale) -> Scale:
-    value = design.family.parameter(parameter).typical(scale.unit)
+    value = design.family.parameter(parameter).typical(scale.outcome)
     link = design.links[parameter]
-    return Scale(float(link.forward(value)), 2.5, 1.0, f"a typical {parameter} of {value:.3g}")
+    source = f"a typical {parameter} of {value:.3g}"
+    return Scale(float(link.forward(value)), 2.5, 1.0, 1.0, source)
 
 
 def _predictor_defaults(
@@ -140,9 +147,12 @@ def _predictor_defaults(
     for name, column in zip(
         predictor.slopes, predictor.X[:, predictor.has_intercept :].T, strict=True
     ):
-        width = 2.5 * scale.unit / _spread(column)
+        # Without an intercept the coefficients carry the outcome's level as well.
+        level = 0.0 if predictor.has_intercept else abs(scale.location)
+        width = 2.5 * (scale.unit + level) / _spread(column)
         prior = Prior("Normal", mu=0, sigma=width)
-        add(f"beta{tail}[{name}]", "real", prior, f"{scale.source}, predictor's sd")
+        source = scale.source + (f" and level {level:.3g}" if level else "")
+        add(f"beta{tail}[{name}]", "real", prior, f"{source}, predictor's sd")
     for random in predictor.random:
         for k, effect in enumerate(random.effects):
             width = scale.unit / (1.0 if effect == INTERCEPT else _spread(random.Z[:, k]))
@@ -231,6 +241,12 @@ def _apply_budget(
         # The share is that of the intercepts; a slope's variance depends on its predictor.
         if INTERCEPT not in random.effects:
             raise PriorError(f"{group!r} has no intercept that varies; a share needs one.")
+    missing = [r.name for r in first.random if r.name not in budget.shares]
+    if missing:
+        raise PriorError(
+            f"The variance budget has no share for {listed(missing)}; give every grouping one, so "
+            "that the shares and the total are of the whole variance."
+        )
     for name, prior in budget.priors(None if estimated else latent).items():
         target = name if name in defaults else f"{name}[{INTERCEPT}]"
         result[target] = AssignedPrior(prior, str(budget))

@@ -21,7 +21,13 @@ from bayesmixed.links import Link
 from bayesmixed.predictor import Floats, PredictorDesign, build_predictor
 from bayesmixed.spec import ModelSpec
 
-_TAKEN = frozenset({"chain", "draw", "term", "category", "row", "beta"})
+# Names of variables and dimensions in every model; a grouping cannot have one of them too.
+_TAKEN = frozenset(
+    {
+        *("chain", "draw", "row", "term", "slope", "slopes", "beta"),
+        *("Intercept", "threshold", "category", "X", "y", "means", "offset", "trials"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -238,13 +244,17 @@ def _check_support(family: Family, y: Floats, trials: Floats | None, frame: pd.D
 
 def _check_names(design: Design) -> None:
     """Refuse grouping columns whose name is also the name of a variable or dimension."""
-    taken = _TAKEN | {p.name for p in design.family.parameters}
+    names = [p.name for p in design.family.parameters]
+    taken = _TAKEN | set(names) | {f"{stem}_{n}" for stem in ("term", "slope") for n in names}
+    modelled = tuple(f"{name}_" for name in design.predictors if name != names[0])
     for groups in design.groups:
-        if groups.name in taken:
+        if groups.name in taken or groups.name.startswith(modelled):
             raise DataError(
-                f"A grouping cannot be called {groups.name!r}, which is a name in every posterior; "
-                "rename the column."
+                f"A grouping cannot be called {groups.name!r}, which is like a name in every "
+                "posterior; rename the column."
             )
+        if "/" in groups.name:
+            raise DataError(f"A grouping's name cannot hold '/': {groups.name!r}; rename it.")
     for parameter in design.spec.predictors:
         if parameter not in {p.name for p in design.family.parameters}:
             raise unknown(

@@ -61,6 +61,17 @@ def _rising(y: Array, log_a: Array) -> Array:
     return bk.where(y > 0, bk.gammaln(a + some) - bk.gammaln(a + 1) + log_a, 0.0)
 
 
+def _poisson(rng: Any, mu: Any) -> Any:
+    # NumPy's largest rate; default priors reach beyond it now and then.
+    return rng.poisson(np.minimum(mu, 9e18))
+
+
+def _beta(rng: Any, mu: Any, kappa: Any) -> Any:
+    # Shapes that underflow to 0 still mean an outcome at one of the ends.
+    least = 1e-12
+    return rng.beta(np.maximum(mu * kappa, least), np.maximum((1 - mu) * kappa, least))
+
+
 gaussian = Family(
     name="gaussian",
     parameters=(Parameter("mu", _REAL), _sigma()),
@@ -136,7 +147,7 @@ beta = Family(
     ),
     mean=lambda mu: mu,
     variance=lambda mu, kappa: mu * (1 - mu) / (1 + kappa),
-    simulate=lambda rng, mu, kappa: rng.beta(mu * kappa, (1 - mu) * kappa),
+    simulate=_beta,
     valid=lambda y, trials: (y > 0) & (y < 1),
     support="between 0 and 1, neither included",
     reference="Mean mu and precision kappa; Ferrari & Cribari-Neto (2004), eq. 4 (their phi).",
@@ -192,7 +203,7 @@ beta_binomial = Family(
     mean=lambda mu, trials: trials * mu,
     variance=lambda mu, kappa, trials: trials * mu * (1 - mu) * (trials + kappa) / (1 + kappa),
     simulate=lambda rng, mu, kappa, trials: rng.binomial(
-        np.asarray(trials, dtype=np.int64), rng.beta(mu * kappa, (1 - mu) * kappa)
+        np.asarray(trials, dtype=np.int64), _beta(rng, mu, kappa)
     ),
     valid=lambda y, trials: _whole(y) & (y <= trials),
     support="a whole number of successes from 0 to the number of trials",
@@ -223,7 +234,7 @@ def _zero_inflated(y: Array, log_zi: Array, log1m_zi: Array, count: Array) -> Ar
 
 
 def _simulate_negative_binomial(rng: Any, mu: Any, alpha: Any) -> Any:
-    return rng.poisson(rng.gamma(alpha, mu / alpha))
+    return _poisson(rng, rng.gamma(alpha, mu / alpha))
 
 
 def _not_structural(rng: Any, zi: Any, count: Any) -> Any:
@@ -239,7 +250,7 @@ poisson = Family(
     loglik=_poisson_loglik,
     mean=lambda mu: mu,
     variance=lambda mu: mu,
-    simulate=lambda rng, mu: rng.poisson(mu),
+    simulate=_poisson,
     valid=lambda y, trials: _whole(y),
     support="a count: 0, 1, 2, ...",
     row_effects=True,
@@ -267,7 +278,7 @@ zero_inflated_poisson = Family(
     ),
     mean=lambda mu, zi: (1 - zi) * mu,
     variance=lambda mu, zi: (1 - zi) * mu * (1 + zi * mu),
-    simulate=lambda rng, mu, zi: _not_structural(rng, zi, rng.poisson(mu)),
+    simulate=lambda rng, mu, zi: _not_structural(rng, zi, _poisson(rng, mu)),
     valid=lambda y, trials: _whole(y),
     support="a count: 0, 1, 2, ...",
     row_effects=True,

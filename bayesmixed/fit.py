@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ _MAX_EFFECTS_CHECKED = 1000
 _MAX_VALUES = 10_000_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fit:
     """A posterior with the model and data that it belongs to.
 
@@ -128,15 +129,17 @@ class Fit:
         table = table.rename(columns={"r_hat": "rhat"})
         return table.drop(columns="mcse_sd")
 
-    def eta(self, parameter: str | None = None, effects: bool = True) -> xr.DataArray:
+    def eta(
+        self, parameter: str | None = None, without: Collection[str] | None = ()
+    ) -> xr.DataArray:
         """Linear predictor of the rows in the data.
 
         Parameters
         ----------
         parameter : str, optional
             A parameter that has a formula; the first one unless given.
-        effects : bool
-            With the groups' effects, or at 0 for all of them.
+        without : collection of str, optional
+            Groupings whose effects are set to 0; None for all of them.
 
         Returns
         -------
@@ -149,7 +152,8 @@ class Fit:
         beta = (
             posterior[f"beta{tail}"].to_numpy() if predictor.terms else np.zeros((chains, draws, 0))
         )
-        u = {r.name: posterior[f"u{tail}_{r.name}"].to_numpy() for r in predictor.random if effects}
+        kept = [r for r in predictor.random if without is not None and r.name not in without]
+        u = {r.name: posterior[f"u{tail}_{r.name}"].to_numpy() for r in kept}
         rows = self.design.table.frame.index
         return xr.DataArray(
             predictor.eta(beta, u), dims=("chain", "draw", "row"), coords={"row": rows.to_numpy()}
@@ -215,23 +219,39 @@ class Fit:
         StorageError
             If the file cannot be written; the fit in memory is untouched.
         """
-        tree = self.tree.copy()
-        table = self.design.table
+        target = Path(path)
+        try:
+            self._with_data().to_netcdf(target, engine="h5netcdf")
+        except (OSError, TypeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise StorageError(f"The fit could not be written to {target}: {reason}") from error
+        return target
+
+    def _with_data(self) -> xr.DataTree:
+        """The tree with the data used and the model, from which the rest can be rebuilt."""
+        tree, table = self.tree.copy(), self.design.table
         columns, kinds = _encode(table.frame)
         tree["data"] = xr.DataTree(columns)
+        own = [
+            self.spec.family is not FAMILIES.get(self.spec.family.name),
+            self.spec.link is not LINKS.get(self.spec.link.name),
+        ]
         tree.attrs |= {
             "bayesmixed_format": _FORMAT,
             "spec": json.dumps(self.spec.to_dict()),
             "columns": json.dumps(kinds),
             "dropped": json.dumps([dict(table.dropped), table.rows_dropped]),
             "notes": json.dumps(self.notes),
+            "own": json.dumps(own),
         }
-        target = Path(path)
-        try:
-            tree.to_netcdf(target, engine="h5netcdf")
-        except (OSError, TypeError, ValueError) as error:
-            raise StorageError(f"The fit could not be written to {target}: {error}") from error
-        return target
+        return tree
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
+    def __repr__(self) -> str:
+        """Name it by its formula."""
+        return f"Fit({self.spec.formula!r}, family={self.spec.family.name!r})"
 
     def __str__(self) -> str:
         """The model, the verdict and the table."""
@@ -275,8 +295,9 @@ def load(path: str | PathLike[str], family: Family | None = None, link: Link | N
     if "spec" not in tree.attrs or "data" not in tree.children:
         raise StorageError(f"{target} is not a fit saved by bayesmixed.")
     values = json.loads(tree.attrs["spec"])
-    _check_own(target, "family", values["family"], family, FAMILIES)
-    _check_own(target, "link", values["link"], link, LINKS)
+    own_family, own_link = json.loads(tree.attrs["own"])
+    _check_own(target, "family", values["family"], family, own_family)
+    _check_own(target, "link", values["link"], link, own_link)
     spec = ModelSpec.from_dict(values, family, link)
     frame = _decode(tree["data"].to_dataset(), json.loads(tree.attrs["columns"]))
     design = build_design(spec, frame)
@@ -288,11 +309,9 @@ def load(path: str | PathLike[str], family: Family | None = None, link: Link | N
     return Fit(design, tree, notes)
 
 
-def _check_own(
-    path: Path, kind: str, name: str, given: Family | Link | None, known: Mapping[str, object]
-) -> None:
+def _check_own(path: Path, kind: str, name: str, given: Family | Link | None, own: bool) -> None:
     """Refuse to read a fit without the family or link of the user's own that it needs."""
-    if given is None and name not in known:
+    if given is None and own:
         raise StorageError(
             f"{path} uses the {kind} {name!r}, which is not one of the package's; pass it: "
             f"bm.load(path, {kind}=...)."
@@ -307,8 +326,9 @@ def _elements(name: str, values: xr.DataArray) -> list[tuple[tuple[int, ...], st
     labels = [values[d].to_numpy() if d in values.coords else range(values.sizes[d]) for d in dims]
     found = []
     for at in np.ndindex(*(values.sizes[d] for d in dims)):
-        # A correlation matrix holds each number twice, and ones.
-        if name.startswith("cor_") and at[-2] >= at[-1]:
+        # A correlation matrix holds each number twice, ones, and zeros between independent effects.
+        one = values[dict(zip(dims, at, strict=True))]
+        if name.startswith("cor_") and (at[-2] >= at[-1] or not one.any()):
             continue
         inner = ",".join(str(axis[i]) for axis, i in zip(labels, at, strict=True))
         alone = name.startswith("sd_") and len(labels[0]) == 1
@@ -332,10 +352,16 @@ def _encode(frame: pd.DataFrame) -> tuple[xr.Dataset, dict[str, Any]]:
             arrays[f"column_{i}"] = category.cat.codes.to_numpy()
             kinds[name] = {
                 "kind": "category" if is_category else "text",
-                "levels": [v.item() if hasattr(v, "item") else v for v in category.cat.categories],
+                "levels": [_plain(v) for v in category.cat.categories],
                 "ordered": bool(category.cat.ordered),
             }
     return xr.Dataset({n: ("row", v) for n, v in arrays.items()}), kinds
+
+
+def _plain(level: Any) -> Any:
+    """A level as JSON has it; dates go by their text."""
+    value = level.item() if isinstance(level, np.generic) else level
+    return value if isinstance(value, str | int | float | bool) else str(value)
 
 
 def _decode(columns: xr.Dataset, kinds: dict[str, Any]) -> pd.DataFrame:

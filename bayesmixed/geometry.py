@@ -103,12 +103,13 @@ def _level(design: Design) -> float:
         return 0.0
     working = np.asarray(design.family.working(design.y), dtype=float)
     link = design.spec.link
+    offset = float(design.predictors[design.family.parameters[0].name].offset.mean())
     if link.name == "identity":
-        return float(working.mean())
+        return float(working.mean()) - offset
     mean = working.sum() / (len(working) if design.trials is None else design.trials.sum())
     low, high = link.domain
     bounded = np.clip(mean, low + 1e-3, high - 1e-3) if low > -np.inf else mean
-    return float(link.forward(np.asarray(bounded)))
+    return float(link.forward(np.asarray(bounded))) - offset
 
 
 def _spread_within(design: Design) -> float:

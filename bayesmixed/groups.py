@@ -66,7 +66,9 @@ def group_keys(grouping: Grouping, frame: pd.DataFrame) -> pd.Series[Any]:
     """The label of each row's group."""
     first, *others = grouping.factors
     if not others:
-        return frame[first]
+        # Dates go by their text, which can be stored.
+        dates = frame[first].dtype.kind in "mM" or frame[first].dtype == object
+        return frame[first].astype(str) if dates else frame[first]
     keys = _text(frame[first])
     for factor in others:
         keys = keys + ":" + _text(frame[factor])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from functools import cached_property
+from html import escape
 from typing import Any, Literal
 
 import numpy as np
@@ -155,10 +156,17 @@ class Model:
         flat = [name for name, a in self._priors.items() if not a.prior.is_proper]
         if flat:
             raise PriorError(f"Nothing can be drawn from the flat prior of {listed(flat)}.")
-        with self.pymc, interpreted() as mode, np.errstate(over="ignore"):
-            drawn = pm.sample_prior_predictive(
-                draws, random_seed=seed, compile_kwargs={"mode": mode}
-            )
+        try:
+            with self.pymc, interpreted() as mode, np.errstate(over="ignore"):
+                drawn = pm.sample_prior_predictive(
+                    draws, random_seed=seed, compile_kwargs={"mode": mode}
+                )
+        except ValueError as error:
+            reason = str(error).splitlines()[0]
+            raise PriorError(
+                f"Some draws from the priors are not possible for family {self.spec.family.name} "
+                f"({reason}); use a link that keeps the mean inside its range, or narrower priors."
+            ) from error
         prior = drawn["prior"].to_dataset()[build.public_names(self.design)]
         return xr.DataTree.from_dict(
             {
@@ -290,6 +298,9 @@ class Model:
             ]
         )
 
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
     def __repr__(self) -> str:
         """Name it by its formula."""
         return f"Model({self.spec.formula!r}, family={self.spec.family.name!r})"
@@ -324,7 +335,8 @@ def _check_types(hierarchy: object, parameters: object, priors: object) -> None:
         raise BayesmixedError(f'parameters={parameters!r}: write parameters={{"sigma": "~ x"}}.')
     if not isinstance(priors, Mapping | None):
         raise BayesmixedError(
-            f'priors={priors!r}: write priors={{"sigma": bm.Prior("HalfNormal", sigma=1)}}.'
+            f"priors={priors!r}: write priors by name, such as "
+            '{"sigma": Prior("HalfNormal", sigma=1)} or {"variance_budget": VarianceBudget(...)}.'
         )
 
 
@@ -358,7 +370,10 @@ def _spec(
         levels = tuple(name for name, _ in hierarchy.levels)
     others = {name: formula.parse_predictor(code) for name, code in (parameters or {}).items()}
     for name in others:
-        family.parameter(name)
+        if family.parameter(name).support == "ordered":
+            raise BayesmixedError(
+                f"{name!r} cannot have a formula; predictors go into the model's."
+            )
     if family.parameters[0].name in others:
         raise BayesmixedError(
             f"{family.parameters[0].name!r} is what the model's own formula is for; in parameters "

@@ -46,6 +46,12 @@ MODELS = {
     "binomial": lambda: bm.Model(
         "incidence | trials(size) ~ period + (1 | herd)", LOAD("cbpp"), family="binomial"
     ),
+    "nested_slopes": lambda: bm.Model(
+        "weight ~ age",
+        LOAD("respiratory").assign(weight=lambda d: d["age"] * d["visit"] + d["id"] % 7),
+        hierarchy=bm.Hierarchy({"center": "1 + visit", "id": "1 + visit"}),
+        centered=["center", "id"],
+    ),
     "offset": lambda: bm.Model(
         "deaths ~ 1 + offset(log(exposure)) + (1 | hospital)",
         LOAD("hearttransplants"),

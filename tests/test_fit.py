@@ -144,6 +144,25 @@ def test_loading_something_else(tmp_path):
         bm.load(other)
 
 
+def test_intervals_and_dates_can_be_saved(tmp_path):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=200)
+    data = pd.DataFrame(
+        {
+            "y": rng.normal(size=200),
+            "third": pd.cut(x, [-9, -0.4, 0.4, 9]),
+            "day": pd.Timestamp("2020-01-01") + pd.to_timedelta(np.repeat(range(20), 10), unit="D"),
+        }
+    )
+    fit = bm.Model("y ~ third + (1 | day)", data).fit(
+        draws=50, tune=100, chains=2, seed=1, progress=False
+    )
+    loaded = bm.load(fit.save(tmp_path / "fit.nc"))
+    assert loaded.design.predictors["mu"].terms == fit.design.predictors["mu"].terms
+    assert loaded.posterior["day"].to_numpy()[0] == "2020-01-01"
+    np.testing.assert_array_equal(loaded.eta(), fit.eta())
+
+
 def test_a_failed_save_loses_nothing(sleepstudy, tmp_path):
     with pytest.raises(bm.BayesmixedError, match="could not be written"):
         sleepstudy.save(tmp_path / "no" / "such" / "folder" / "fit.nc")

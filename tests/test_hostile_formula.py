@@ -42,7 +42,7 @@ sys.addaudithook(_listen)
 
 @contextmanager
 def nothing_runs(seconds: float = 20.0) -> Iterator[None]:
-    """Fail if Python evaluates, imports or starts anything, or hangs, however busy the machine is."""
+    """Fail if Python evaluates, imports or starts anything, or hangs on a busy machine."""
     global _heard  # noqa: PLW0603
     _heard = []
     begin = time.perf_counter()

@@ -447,3 +447,25 @@ def test_the_budgets_middles_are_those_of_the_ranges(family, shares):
         assert np.median(share[group]) == pytest.approx(np.sqrt(low * high), rel=0.07)
     if family == "gaussian":
         assert np.median(total) == pytest.approx(np.sqrt(140), rel=0.04)
+
+
+def test_coefficients_without_an_intercept_can_carry_the_level():
+    data = pd.DataFrame({"arm": np.repeat(["a", "b"], 20), "temp": 310 + np.arange(40) / 40})
+    prior = bm.Model("temp ~ 0 + arm", data)._priors["beta[arm[a]]"].prior
+    assert dict(prior.parameters)["sigma"] > 310
+
+
+def test_a_budget_is_for_every_grouping():
+    data = pd.DataFrame({"y": np.arange(24.0), "g": np.arange(24) % 4, "h": np.arange(24) % 6})
+    budget = VarianceBudget({"g": (0.05, 0.15)}, total_sd=12)
+    with pytest.raises(BayesmixedError, match="no share for h"):
+        bm.Model("y ~ (1 | g) + (1 | h)", data, priors={"variance_budget": budget})
+
+
+@pytest.mark.parametrize("family", ["poisson", "negative_binomial", "beta"])
+def test_default_priors_can_always_be_drawn_from(family):
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"x": rng.normal(size=60), "g": np.arange(60) % 6})
+    data["y"] = rng.beta(2, 3, 60) if family == "beta" else rng.poisson(3, 60)
+    drawn = bm.Model("y ~ x + (1 + x | g)", data, family=family).prior_predictive(300, seed=4)
+    assert np.isfinite(drawn["prior_predictive"]["y"]).all()

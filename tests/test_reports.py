@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 import bayesmixed as bm
@@ -59,6 +60,45 @@ def test_shrinkage_of_a_gaussian_mean(pastes):
     first = data.query("batch == 'A' and cask == 'a'")["strength"].mean()
     np.testing.assert_allclose(report.table.loc["A:a", "raw"], first)
     assert list(report.table["n"].unique()) == [2]
+
+
+def test_reliability_of_an_outer_level_counts_its_subgroups(pastes):
+    """Closed form with k subgroups of n rows: k / (k + (s2_inner + s2/n) / s2_outer)."""
+    posterior = pastes.posterior
+    outer, inner = (posterior[f"sd_{g}"].to_numpy()[..., 0] ** 2 for g in ("batch", "cask"))
+    noise = (inner + posterior["sigma"].to_numpy() ** 2 / 2) / 3
+    report = bm.shrinkage(pastes, "batch")
+    np.testing.assert_allclose(
+        report.table["reliability"], (outer / (outer + noise)).mean(), rtol=1e-5
+    )
+    # Casks of a batch are averaged over, and do not move its estimate.
+    level = posterior["beta"].to_numpy()[..., 0] + posterior["u_batch"].to_numpy()[..., 0, 0]
+    np.testing.assert_allclose(report.table["shrunken"].iloc[0], level.mean())
+
+
+def test_reliability_off_the_exponential_family():
+    """A lognormal mean has the information of the logarithms: n / (n + sigma^2 / tau^2)."""
+    rng = np.random.default_rng(2)
+    group = np.repeat(np.arange(20), 10)
+    data = pd.DataFrame(
+        {"g": group, "y": np.exp(rng.normal(size=20)[group] + rng.normal(size=200))}
+    )
+    fit = bm.Model("y ~ 1 + (1 | g)", data, family="lognormal").fit(
+        draws=200, tune=300, chains=2, seed=1, progress=False
+    )
+    posterior = fit.posterior
+    ratio = (posterior["sigma"].to_numpy() / posterior["sd_g"].to_numpy()[..., 0]) ** 2
+    table = bm.shrinkage(fit, "g").table
+    np.testing.assert_allclose(table["reliability"], (10 / (10 + ratio)).mean(), rtol=1e-4)
+
+
+def test_rates_per_exposure(fitted):
+    formula = "deaths ~ 1 + offset(log(exposure)) + (1 | hospital)"
+    table = bm.shrinkage(fitted("hearttransplants", formula, "poisson"), "hospital").table
+    data = bm.datasets.load("hearttransplants")
+    np.testing.assert_allclose(table["raw"], data["deaths"] / data["exposure"])
+    np.testing.assert_allclose(table["exposure"], data["exposure"])
+    assert np.corrcoef(table["exposure"], table["reliability"])[0, 1] > 0.9
 
 
 def test_small_hospitals_are_shrunk_more(medpar):

@@ -21,8 +21,8 @@ def variance_components(fit: Fit) -> Report:
 
     A grouping's variance is the mean over the rows of :math:`z_i' G z_i` [1]_, which is the
     intercepts' variance where nothing but the intercept varies. The residual is
-    :math:`\sigma^2` for an identity link and the link's latent variance (:math:`\pi^2/3` for
-    logit) for a yes/no outcome. Other families have no residual on the predictor's scale, and
+    the family's own variance for an identity link and the link's latent variance (:math:`\pi^2/3`
+    for logit) for a yes/no outcome. Other families have no residual on the predictor's scale, and
     then no share is given.
 
     Parameters
@@ -67,6 +67,7 @@ def variance_components(fit: Fit) -> Report:
     table.index = table.index.set_names(["group", "effect", "quantity"])
     link = fit.spec.link.name
     scale = "the outcome's own scale" if link == "identity" else f"the {link} scale"
+    scale = "the scale of the outcome's logarithm" if _is_transformed(fit) else scale
     sds = table[table.index.get_level_values("quantity") == "sd"].droplevel("quantity")
     return Report(
         "Variance components",
@@ -112,13 +113,25 @@ def _mean_variance(random: RandomDesign, posterior: xr.Dataset) -> xr.DataArray:
 
 def _residual(fit: Fit) -> xr.DataArray | None:
     """Residual variance on the predictor's scale, averaged over the rows, or None."""
-    design = fit.design
-    latent = fit.spec.link.latent_variance
-    one = xr.ones_like(fit.posterior["draw"] * fit.posterior["chain"], dtype=float)
-    one = one.transpose("chain", "draw").reset_coords(drop=True)
-    if latent is not None and not {p.name for p in design.family.parameters} & {"kappa"}:
-        return one * latent
-    if fit.spec.link.name == "identity" and "sigma" in {p.name for p in design.family.parameters}:
-        sigma = design.links["sigma"].inverse(fit.parameters()["sigma"])
-        return one * np.mean(sigma**2, axis=-1)
-    return None
+    design, latent = fit.design, fit.spec.link.latent_variance
+    shape = {d: fit.posterior.sizes[d] for d in ("chain", "draw")}
+    names = {p.name for p in design.family.parameters}
+    if latent is not None and "kappa" not in names:
+        return xr.DataArray(np.full(tuple(shape.values()), latent), dims=tuple(shape))
+    if fit.spec.link.name != "identity":
+        return None
+    if _is_transformed(fit):
+        variance = design.links["sigma"].inverse(fit.parameters()["sigma"]) ** 2
+        return xr.DataArray(np.asarray(variance).mean(axis=-1), dims=tuple(shape))
+    parts = []
+    for piece in fit.pieces():
+        found = design.family.evaluate(
+            design.family.variance, piece.parameters(), design.links, **design.known
+        )
+        parts.append(xr.DataArray(np.asarray(found).mean(axis=-1), dims=tuple(shape)))
+    return xr.concat(parts, "draw")
+
+
+def _is_transformed(fit: Fit) -> bool:
+    """Whether an identity-link predictor is on another scale than the outcome (lognormal)."""
+    return float(fit.design.family.working(np.array([2.0]))[0]) != 2.0
