@@ -15,7 +15,7 @@ _ESTIMATES = ("mean", "raw", "shrunken")
 def formats(table: pd.DataFrame) -> dict[Any, Callable[[object], str]]:
     """Decimals for each column of numbers.
 
-    Estimates and their intervals have as many as two significant digits of the smaller standard
+    Estimates and their intervals have as many as three significant digits of the smaller standard
     deviations need; other columns as many as three of their own smaller values need.
     """
     numbers = table.columns[[pd.api.types.is_float_dtype(t) for t in table.dtypes]]
@@ -23,7 +23,7 @@ def formats(table: pd.DataFrame) -> dict[Any, Callable[[object], str]]:
     for name in numbers:
         together = name == "sd" or name in _ESTIMATES or str(name).startswith("eti")
         if together and "sd" in numbers:
-            decimals = _decimals(table["sd"], 2)
+            decimals = _decimals(table["sd"], 3)
         else:
             decimals = _decimals(table[name], 3)
         found[name] = f"{{:,.{decimals}f}}".format
