@@ -14,12 +14,12 @@ import pymc as pm
 import xarray as xr
 from rich.console import Console
 
-from bayesmixed import build, formula
-from bayesmixed._errors import BayesmixedError, PriorError, SamplingError, listed, lookup
-from bayesmixed.budget import VarianceBudget
+from bayesmixed import build
+from bayesmixed._errors import PriorError, SamplingError, listed, lookup
 from bayesmixed.data import Missing, to_pandas
 from bayesmixed.defaults import AssignedPrior, assign_priors
 from bayesmixed.design import Design, build_design
+from bayesmixed.doors import Priors, build_spec
 from bayesmixed.families import get_family
 from bayesmixed.family import Family
 from bayesmixed.fit import Fit
@@ -27,13 +27,7 @@ from bayesmixed.geometry import rich_groupings
 from bayesmixed.hierarchy import Hierarchy
 from bayesmixed.links import Link
 from bayesmixed.logdensity import interpreted, log_density
-from bayesmixed.priors import Prior
 from bayesmixed.sample import Draws, Settings, sample
-from bayesmixed.spec import ModelSpec, PredictorSpec
-
-type Priors = Mapping[str, Prior | VarianceBudget]
-
-BUDGET = "variance_budget"
 
 
 class Model:
@@ -99,7 +93,7 @@ class Model:
         missing: Missing = "drop",
     ) -> None:
         frame = to_pandas(data)
-        self.spec, notes = _spec(
+        self.spec, notes = build_spec(
             formula,
             frame,
             get_family(family),
@@ -322,82 +316,3 @@ def _flat(drawn: Draws) -> np.ndarray:
 
 def _statistics(drawn: Draws) -> xr.Dataset:
     return xr.Dataset({n: (("chain", "draw"), v) for n, v in drawn.statistics.items()})
-
-
-def _check_types(hierarchy: object, parameters: object, priors: object) -> None:
-    """Refuse arguments of a wrong type, saying how they are written."""
-    if not isinstance(hierarchy, Hierarchy | None):
-        raise BayesmixedError(
-            f"hierarchy={hierarchy!r}: write "
-            'hierarchy=bm.Hierarchy({"unit": "1", "patient": "1 + years"}).'
-        )
-    if not isinstance(parameters, Mapping | None):
-        raise BayesmixedError(f'parameters={parameters!r}: write parameters={{"sigma": "~ x"}}.')
-    if not isinstance(priors, Mapping | None):
-        raise BayesmixedError(
-            f"priors={priors!r}: write priors by name, such as "
-            '{"sigma": Prior("HalfNormal", sigma=1)} or {"variance_budget": VarianceBudget(...)}.'
-        )
-
-
-def _spec(
-    text: str,
-    frame: pd.DataFrame,
-    family: Family,
-    link: str | Link | None,
-    hierarchy: Hierarchy | None,
-    parameters: Mapping[str, str] | None,
-    priors: Priors | None,
-    sampling_sd: str | None,
-    center: bool,
-) -> tuple[ModelSpec, tuple[str, ...]]:
-    """What was asked, and notes on what the hierarchy recognised in the data."""
-    _check_types(hierarchy, parameters, priors)
-    parsed = formula.parse(text)
-    if parsed.response is None:
-        raise BayesmixedError(f"The formula {text!r} has no outcome; write 'y ~ ...'.")
-    first = parsed.predictor
-    notes: tuple[str, ...] = ()
-    levels: tuple[str, ...] = ()
-    if hierarchy is not None:
-        if first.random:
-            raise BayesmixedError(
-                f"Random effects are given twice: {listed(first.random)} in the formula and a "
-                "hierarchy. Use one of the two."
-            )
-        terms, notes = hierarchy.terms(frame)
-        first = PredictorSpec(first.fixed, terms, first.offsets)
-        levels = tuple(name for name, _ in hierarchy.levels)
-    others = {name: formula.parse_predictor(code) for name, code in (parameters or {}).items()}
-    for name in others:
-        if family.parameter(name).support == "ordered":
-            raise BayesmixedError(
-                f"{name!r} cannot have a formula; predictors go into the model's."
-            )
-    if family.parameters[0].name in others:
-        raise BayesmixedError(
-            f"{family.parameters[0].name!r} is what the model's own formula is for; in parameters "
-            f"give formulas for {listed(p.name for p in family.parameters[1:])}."
-        )
-    given = dict(priors or {})
-    budget = given.pop(BUDGET, None)
-    for name, prior in given.items():
-        if not isinstance(prior, Prior):
-            raise PriorError(
-                f'The prior of {name!r} must be a Prior, such as Prior("Normal", mu=0,'
-                f" sigma=1), not {prior!r}."
-            )
-    if budget is not None and not isinstance(budget, VarianceBudget):
-        raise PriorError(f"{BUDGET!r} must be a VarianceBudget, not {budget!r}.")
-    return ModelSpec(
-        response=parsed.response,
-        predictors={family.parameters[0].name: first, **others},
-        family=family,
-        link=family.link(family.parameters[0].name, link),
-        trials=parsed.trials,
-        sampling_sd=sampling_sd,
-        center=center,
-        levels=levels,
-        priors={n: p for n, p in given.items() if isinstance(p, Prior)},
-        budget=budget,
-    ), notes
