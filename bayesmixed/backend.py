@@ -61,14 +61,8 @@ log1mexp = _function(_log1mexp, "log1mexp")
 gammaln = _function(special.gammaln, "gammaln")
 erfcx = _function(special.erfcx, "erfcx")
 erfc = _function(special.erfc, "erfc")
-erf = _function(special.erf, "erf")
 erfinv = _function(special.erfinv, "erfinv")
 equal = _function(np.equal, "eq")
-
-
-def betaln(a: Array, b: Array) -> Array:
-    """Logarithm of the beta function."""
-    return gammaln(a) + gammaln(b) - gammaln(a + b)
 
 
 def xlogy(x: Array, log_y: Array) -> Array:

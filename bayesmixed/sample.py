@@ -70,7 +70,7 @@ class Settings:
         if not isinstance(target, int | float | np.floating) or not 0 < target < 1:
             raise SamplingError(
                 f"target_accept={self.target_accept!r}: a number between 0 and 1 is needed, "
-                "such as 0.9 or 0.99."
+                "such as 0.95 or 0.99."
             )
         seed = self.seed
         if seed is not None and (not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63):
