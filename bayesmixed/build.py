@@ -14,18 +14,24 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from bayesmixed.defaults import AssignedPrior, effect_names, sd_name, suffix
+from bayesmixed.defaults import AssignedPrior
 from bayesmixed.design import Design
 from bayesmixed.family import Parameter
 from bayesmixed.geometry import Carried, carry
 from bayesmixed.groups import parents
+from bayesmixed.names import coords, effect_dim, effect_names, suffix
 from bayesmixed.predictor import INTERCEPT, PredictorDesign, RandomDesign
 from bayesmixed.priors import Prior
 
 type Priors = Mapping[str, AssignedPrior]
 
 
-def build_model(design: Design, priors: Priors, centred: Collection[str] = ()) -> pm.Model:
+def build_model(
+    design: Design,
+    priors: Priors,
+    centred: Collection[str] = (),
+    integrated: Collection[str] = (),
+) -> pm.Model:
     """State the model in PyMC.
 
     Parameters
@@ -36,6 +42,8 @@ def build_model(design: Design, priors: Priors, centred: Collection[str] = ()) -
         The prior of every parameter.
     centred : collection of str
         Groupings of the first parameter whose effects are sampled centred.
+    integrated : collection of str
+        Groupings whose effects are not sampled at all; their centring never matters.
 
     Returns
     -------
@@ -45,12 +53,14 @@ def build_model(design: Design, priors: Priors, centred: Collection[str] = ()) -
         ``slopes``, ``sd_<group>``, ``chol_<group>`` (Cholesky factor of the correlations), and
         ``z_<group>`` (standardised effects) or, centred, ``value_<group>``.
     """
-    with pm.Model(coords=_coords(design)) as model:
+    with pm.Model(coords=coords(design)) as model:
         eta: dict[str, Any] = {}
+        carried = carry(design, centred, integrated)
         for parameter in design.family.parameters:
             predictor = design.predictors.get(parameter.name)
             if predictor is not None:
-                eta[parameter.name] = _predictor(design, predictor, parameter.name, priors, centred)
+                part = {} if suffix(design, parameter.name) else carried
+                eta[parameter.name] = _predictor(design, predictor, parameter.name, priors, part)
         for parameter in design.family.parameters:
             if parameter.name not in eta:
                 eta[parameter.name] = _constant(design, parameter, priors)
@@ -58,40 +68,18 @@ def build_model(design: Design, priors: Priors, centred: Collection[str] = ()) -
     return model
 
 
-def _coords(design: Design) -> dict[str, Any]:
-    coords: dict[str, Any] = {"row": np.arange(len(design.y))}
-    for name, predictor in design.predictors.items():
-        tail = suffix(design, name)
-        coords[f"term{tail}"] = list(predictor.terms)
-        coords[f"slope{tail}"] = list(predictor.slopes)
-        for random in predictor.random:
-            coords[random.name] = random.groups.labels
-            coords[effect_dim(tail, random)] = list(random.effects)
-            coords[f"{effect_dim(tail, random)}_bis"] = list(random.effects)
-    if design.categories:
-        coords["threshold"] = [
-            f"{a}|{b}" for a, b in zip(design.categories, design.categories[1:], strict=False)
-        ]
-    return coords
-
-
-def effect_dim(tail: str, random: RandomDesign) -> str:
-    """Dimension of a grouping's effects."""
-    return f"{random.name}_effect" if not tail else f"{tail[1:]}_{random.name}_effect"
-
-
 def _predictor(
-    design: Design, predictor: PredictorDesign, name: str, priors: Priors, centred: Collection[str]
+    design: Design,
+    predictor: PredictorDesign,
+    name: str,
+    priors: Priors,
+    carried: Mapping[str, Carried],
 ) -> Any:
     """Population part and random part of one linear predictor, shape (rows,)."""
     tail = suffix(design, name)
     ordered = [p for p in design.family.parameters if p.support == "ordered"]
-    # With cut-points in the intercept's place the predictors are centred just the same.
     replaced = not tail and bool(ordered)
-    shifted = design.spec.center and (predictor.has_intercept or replaced)
-    X = predictor.X[:, int(predictor.has_intercept) :]
-    means = X.mean(axis=0) if shifted else np.zeros(X.shape[1])
-    carried = {} if tail else carry(predictor, centred, means)
+    X, means = predictor.X[:, int(predictor.has_intercept) :], design.means(name)
     taken = np.zeros(X.shape[1], dtype=bool)
     for part in carried.values():
         taken |= np.any([c.any(axis=0) for c in part.coefficients.values()], axis=0)
@@ -110,7 +98,7 @@ def _predictor(
             eta = eta + pm.Data(f"X{tail}", rest, dims=("row", f"slope{tail}")) @ slopes
     intercept: Any = pt.constant(0.0)
     if predictor.has_intercept:
-        label = f"Intercept_centered{tail}" if shifted else f"Intercept{tail}"
+        label = f"Intercept_centered{tail}" if design.spec.center else f"Intercept{tail}"
         intercept = priors[f"Intercept{tail}"].prior.variable(label)
         parts = [(intercept - shift)[None], *parts]
         if not any(part.intercept for part in carried.values()):
@@ -353,20 +341,3 @@ def _likelihood(design: Design, eta: Mapping[str, Any]) -> None:
         observed=design.y,
         dims="row",
     )
-
-
-def public_names(design: Design) -> list[str]:
-    """Names of the variables that a posterior has, whichever way it was sampled."""
-    names: list[str] = []
-    effects: list[str] = []
-    for name, predictor in design.predictors.items():
-        tail = suffix(design, name)
-        names += [f"beta{tail}"] if predictor.terms else []
-        for random in predictor.random:
-            names.append(sd_name(tail, random.name))
-            names += [f"cor{tail}_{random.name}"] if random.is_correlated else []
-            effects.append(f"u{tail}_{random.name}")
-    known = {"sigma"} if design.sampling_sd is not None else set()
-    constants = [p.name for p in design.family.parameters]
-    names += [n for n in constants if n not in design.predictors and n not in known]
-    return names + effects

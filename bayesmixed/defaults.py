@@ -15,6 +15,7 @@ import numpy as np
 from bayesmixed._errors import PriorError, listed, lookup, unknown
 from bayesmixed.design import Design
 from bayesmixed.links import Link
+from bayesmixed.names import effect_name, sd_name, suffix
 from bayesmixed.predictor import INTERCEPT, PredictorDesign, RandomDesign
 from bayesmixed.priors import Prior, Support
 
@@ -51,16 +52,6 @@ class Scale:
     outcome: float
     source: str
     robust: bool = False
-
-
-def suffix(design: Design, parameter: str) -> str:
-    """What a parameter's variables end in: nothing for the first, ``_sigma`` for sigma."""
-    return "" if parameter == design.family.parameters[0].name else f"_{parameter}"
-
-
-def sd_name(tail: str, group: str) -> str:
-    """Name of a grouping's standard deviations: ``sd_<group>`` or ``sd_<parameter>_<group>``."""
-    return f"sd{tail}_{group}"
 
 
 def outcome_scale(design: Design) -> Scale:
@@ -157,7 +148,7 @@ def _predictor_defaults(
         for k, effect in enumerate(random.effects):
             width = scale.unit / (1.0 if effect == INTERCEPT else _spread(random.Z[:, k]))
             add(
-                _effect_name(tail, random, effect),
+                effect_name(tail, random, effect),
                 "positive",
                 Prior("HalfStudentT", nu=3, sigma=width),
                 scale.source + ("" if effect == INTERCEPT else ", predictor's sd"),
@@ -170,16 +161,6 @@ def _predictor_defaults(
 def _spread(column: np.ndarray) -> float:
     spread = float(np.std(column))
     return spread if spread > 0 else max(abs(float(column[0])), 1e-300)
-
-
-def _effect_name(tail: str, random: RandomDesign, effect: str) -> str:
-    name = sd_name(tail, random.name)
-    return name if len(random.effects) == 1 else f"{name}[{effect}]"
-
-
-def effect_names(tail: str, random: RandomDesign) -> list[str]:
-    """Names of the priors of a grouping's standard deviations, in the order of its effects."""
-    return [_effect_name(tail, random, effect) for effect in random.effects]
 
 
 def _override(

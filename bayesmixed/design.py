@@ -71,6 +71,19 @@ class Design:
         first, *others = self.family.parameters
         return {first.name: self.spec.link} | {p.name: p.links[0] for p in others}
 
+    def means(self, parameter: str) -> Floats:
+        """What is subtracted from the columns of a predictor's slopes, shape (slopes,).
+
+        Their means, so that the intercept's prior is for the average row; 0 without centring. With
+        cut-points in the intercept's place the predictors are centred just the same.
+        """
+        predictor = self.predictors[parameter]
+        X = predictor.X[:, int(predictor.has_intercept) :]
+        ordered = any(p.support == "ordered" for p in self.family.parameters)
+        replaced = ordered and parameter == self.family.parameters[0].name
+        shifted = self.spec.center and (predictor.has_intercept or replaced)
+        return np.asarray(X.mean(axis=0)) if shifted else np.zeros(X.shape[1])
+
     @property
     def groups(self) -> tuple[Groups, ...]:
         """Every grouping, each once."""

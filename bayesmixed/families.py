@@ -23,6 +23,7 @@ _REAL = (links.identity, links.log, links.inverse)
 _POSITIVE = (links.log, links.identity, links.inverse)
 _COUNT = (links.log, links.identity)
 _UNIT = (links.logit, links.probit, links.cloglog)
+_BINOMIAL = {link.name: f"binomial_{link.name}" for link in _UNIT}
 
 
 def _whole(y: Any) -> Any:
@@ -81,6 +82,7 @@ gaussian = Family(
     mean=lambda mu: mu,
     variance=lambda mu, sigma: sigma**2 + 0 * mu,
     simulate=lambda rng, mu, sigma: rng.normal(mu, sigma),
+    is_normal=True,
     reference="Normal with mean mu and standard deviation sigma.",
 )
 
@@ -119,6 +121,7 @@ lognormal = Family(
     valid=lambda y, trials: np.isfinite(y) & (y > 0),
     support="above 0",
     working=np.log,
+    is_normal=True,
     reference="log y is normal with mean mu and standard deviation sigma.",
 )
 
@@ -162,6 +165,7 @@ bernoulli = Family(
     simulate=lambda rng, mu: rng.binomial(1, mu),
     valid=lambda y, trials: (y == 0) | (y == 1),
     support="0 or 1",
+    kernels=_BINOMIAL,
     reference="Probability mu of the outcome 1.",
 )
 
@@ -182,6 +186,7 @@ binomial = Family(
     support="a whole number of successes from 0 to the number of trials",
     has_trials=True,
     row_effects=True,
+    kernels=_BINOMIAL,
     reference="Successes out of a known number of trials, probability mu.",
 )
 
@@ -254,6 +259,7 @@ poisson = Family(
     valid=lambda y, trials: _whole(y),
     support="a count: 0, 1, 2, ...",
     row_effects=True,
+    kernels={"log": "poisson_log"},
     reference="Counts with mean mu.",
 )
 
@@ -266,6 +272,7 @@ negative_binomial = Family(
     simulate=_simulate_negative_binomial,
     valid=lambda y, trials: _whole(y),
     support="a count: 0, 1, 2, ...",
+    kernels={"log": "negative_binomial_log"},
     reference="Mean mu and size alpha, variance mu + mu^2/alpha (theta of MASS::glm.nb, shape of "
     "brms); Lawless (1987), Can. J. Stat. 15:209.",
 )

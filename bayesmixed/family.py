@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -83,6 +83,11 @@ class Family:
         Whether the outcome is an ordered category.
     row_effects : bool
         Whether an effect for every single row can be told apart from the family's own noise.
+    kernels : mapping of str to str
+        For links that have one, the name of the fast likelihood in `kernels`.
+    is_normal : bool
+        Whether ``working(y)`` is normal with mean ``mu`` and standard deviation ``sigma``, so that
+        effects can be integrated out exactly where mu has the identity link.
     reference : str
         Where the parametrisation is from.
 
@@ -115,6 +120,8 @@ class Family:
     has_trials: bool = False
     is_categorical: bool = False
     row_effects: bool = False
+    kernels: Mapping[str, str] = field(default=MappingProxyType({}), compare=False)
+    is_normal: bool = False
     reference: str = ""
 
     def __post_init__(self) -> None:

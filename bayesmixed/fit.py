@@ -19,11 +19,11 @@ import xarray as xr
 from bayesmixed._errors import StorageError
 from bayesmixed.convergence import Convergence, assess
 from bayesmixed.data import Table
-from bayesmixed.defaults import suffix
 from bayesmixed.design import Design, build_design
 from bayesmixed.families import FAMILIES
 from bayesmixed.family import Family
 from bayesmixed.links import LINKS, Link
+from bayesmixed.names import suffix
 from bayesmixed.spec import ModelSpec
 from bayesmixed.tables import formats
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from bayesmixed.design import Design
 from bayesmixed.groups import parents
-from bayesmixed.predictor import INTERCEPT, Floats, PredictorDesign, RandomDesign
+from bayesmixed.predictor import INTERCEPT, Floats, RandomDesign
 
 # Information of a group's data times the variance of an effect; at 1 both say as much about it.
 # Measured on the shipped data: from about 2.5 on the centred form takes fewer gradients for an
@@ -198,7 +198,7 @@ class Carried:
 
 
 def carry(
-    predictor: PredictorDesign, centred: Collection[str], means: Floats
+    design: Design, centred: Collection[str], integrated: Collection[str] = ()
 ) -> Mapping[str, Carried]:
     """Let the values of centred groups carry all that is the same for a whole group.
 
@@ -209,19 +209,22 @@ def carry(
 
     Parameters
     ----------
-    predictor : PredictorDesign
-        The linear predictor.
+    design : Design
+        The data; what is carried belongs to the first parameter's predictor.
     centred : collection of str
         Names of the groupings that are sampled centred.
-    means : array, shape (slopes,)
-        What is subtracted from each slope's column in the rest of the model.
+    integrated : collection of str
+        Names of the groupings whose effects are not sampled.
     """
+    name = design.family.parameters[0].name
+    predictor, means = design.predictors[name], design.means(name)
+    sampled = [r for r in predictor.random if r.name not in integrated]
     X = predictor.X[:, int(predictor.has_intercept) :]
     free = np.ones(X.shape[1], dtype=bool)
     intercept_is_free = predictor.has_intercept
     loose: dict[tuple[str, str], RandomDesign] = {}
     carried: dict[str, Carried] = {}
-    for random in sorted(predictor.random, key=lambda r: len(r.groups.labels)):
+    for random in sorted(sampled, key=lambda r: len(r.groups.labels)):
         if random.name in centred:
             coefficients = {
                 e: np.zeros((len(random.groups.labels), len(means))) for e in random.effects

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cached_property
 from html import escape
 from typing import Any, Literal
@@ -14,8 +15,8 @@ import pymc as pm
 import xarray as xr
 from rich.console import Console
 
-from bayesmixed import build
-from bayesmixed._errors import PriorError, SamplingError, listed, lookup
+from bayesmixed._errors import BayesmixedError, DataError, PriorError, SamplingError, listed, lookup
+from bayesmixed.build import build_model
 from bayesmixed.data import Missing, to_pandas
 from bayesmixed.defaults import AssignedPrior, assign_priors
 from bayesmixed.design import Design, build_design
@@ -24,10 +25,17 @@ from bayesmixed.families import get_family
 from bayesmixed.family import Family
 from bayesmixed.fit import Fit
 from bayesmixed.geometry import rich_groupings
+from bayesmixed.graph import interpreted, log_density
 from bayesmixed.hierarchy import Hierarchy
+from bayesmixed.integration import chain
 from bayesmixed.links import Link
-from bayesmixed.logdensity import interpreted, log_density
+from bayesmixed.logdensity import LogDensity
+from bayesmixed.machine import state
+from bayesmixed.names import coords, dims, public_names
 from bayesmixed.sample import Draws, Settings, sample
+from bayesmixed.spec import ModelSpec
+
+type Marginalize = Literal["auto", True, False]
 
 
 class Model:
@@ -60,8 +68,12 @@ class Model:
         Whether the intercept's prior is for the predictors at their means. The reported
         intercept is on the raw scale either way.
     centered : collection of str, optional
-        Groupings whose effects are sampled centred; chosen from the data unless given. It changes
-        how fast the posterior is sampled, and not the posterior.
+        Groupings whose effects are sampled, and centred; chosen from the data unless given. It
+        changes how fast the posterior is sampled, and not the posterior.
+    marginalize : {"auto", True, False}
+        Whether normal effects are integrated out exactly instead of sampled: wherever that can be
+        done, or an error where it cannot, or never. It changes how fast the posterior is sampled,
+        and not the posterior.
     missing : {"drop", "raise"}
         What to do with rows that miss a value in a variable of the model.
 
@@ -90,10 +102,11 @@ class Model:
         sampling_sd: str | None = None,
         center: bool = True,
         centered: Collection[str] | None = None,
+        marginalize: Marginalize = "auto",
         missing: Missing = "drop",
     ) -> None:
         frame = to_pandas(data)
-        self.spec, notes = build_spec(
+        spec, notes = build_spec(
             formula,
             frame,
             get_family(family),
@@ -104,11 +117,69 @@ class Model:
             sampling_sd,
             center,
         )
-        self.design: Design = build_design(self.spec, frame, missing)
+        self._meet(spec, frame, missing, centered, marginalize, notes)
+
+    def _meet(
+        self,
+        spec: ModelSpec,
+        frame: pd.DataFrame,
+        missing: Missing,
+        centered: Collection[str] | None,
+        marginalize: Marginalize,
+        notes: tuple[str, ...],
+    ) -> None:
+        """Check the spec against the data, and decide all that depends on them."""
+        self.spec, self._chosen = spec, (missing, centered, marginalize, notes)
+        self.design: Design = build_design(spec, frame, missing)
         self._priors: Mapping[str, AssignedPrior] = assign_priors(self.design)
-        self.centered = _centered(self.design, centered)
+        self.integrated = _integrated(self.design, centered, marginalize)
+        self.centered = _centered(self.design, centered) - set(self.integrated)
         dropped = self.design.table.note
         self.notes: tuple[str, ...] = (*notes, *([dropped] if dropped else []))
+
+    @classmethod
+    def from_spec(cls, spec: ModelSpec, data: Any, *, missing: Missing = "drop") -> Model:
+        """A model from what was asked, as `ModelSpec.from_dict` reads it, and a table."""
+        model = cls.__new__(cls)
+        model._meet(spec, to_pandas(data), missing, None, "auto", ())
+        return model
+
+    def with_data(self, data: Any) -> Model:
+        """The same model for another table with these columns.
+
+        Default priors, centring and the way of sampling are worked out anew; the user's own
+        choices stay.
+        """
+        model = type(self).__new__(type(self))
+        model._meet(self.spec, to_pandas(data), *self._chosen)
+        return model
+
+    def with_outcome(self, values: pd.Series[Any]) -> Model:
+        """The same model for another outcome of the same rows.
+
+        Parameters
+        ----------
+        values : pandas.Series
+            The outcome as the formula's left side would give it, with the index of the rows in
+            `design`'s table; a row without a value is left out.
+
+        Raises
+        ------
+        DataError
+            If a row has no counterpart, or the outcome is not possible for the family.
+        """
+        frame, name = self.design.table.frame, "outcome"
+        if not values.index.is_unique or not values.index.isin(frame.index).all():
+            raise DataError(
+                "The outcome's index must be that of the rows in the model's data, each once; "
+                f"the model has {len(frame):,} rows, the outcome {len(values):,} values."
+            )
+        while name in frame.columns:
+            name += "_"
+        model = type(self).__new__(type(self))
+        spec = replace(self.spec, response=name)
+        model._meet(spec, frame.assign(**{name: values}), *self._chosen)
+        return model
 
     @property
     def priors(self) -> pd.DataFrame:
@@ -124,7 +195,7 @@ class Model:
     @cached_property
     def pymc(self) -> pm.Model:
         """The model as an ordinary `pymc.Model`."""
-        return build.build_model(self.design, self._priors, self.centered)
+        return build_model(self.design, self._priors, self.centered, self.integrated)
 
     def prior_predictive(self, draws: int = 500, seed: int | None = None) -> xr.DataTree:
         """Draw parameters from the priors, and outcomes from them.
@@ -161,7 +232,7 @@ class Model:
                 f"Some draws from the priors are not possible for family {self.spec.family.name} "
                 f"({reason}); use a link that keeps the mean inside its range, or narrower priors."
             ) from error
-        prior = drawn["prior"].to_dataset()[build.public_names(self.design)]
+        prior = drawn["prior"].to_dataset()[public_names(self.design)]
         return xr.DataTree.from_dict(
             {
                 "prior": prior,
@@ -178,9 +249,10 @@ class Model:
         seed: int | None = None,
         progress: bool = True,
         *,
-        target_accept: float = 0.95,
+        target_accept: float | None = None,
         max_depth: int = 10,
         sampler: Literal["nutpie", "pymc"] = "nutpie",
+        cores: int | None = None,
     ) -> Fit:
         """Sample the posterior by NUTS.
 
@@ -195,11 +267,14 @@ class Model:
         progress : bool
             Whether to show progress.
         target_accept : float
-            Aimed-at acceptance probability; higher means smaller steps.
+            Aimed-at acceptance probability; higher means smaller steps. Unless given it is 0.95,
+            and 0.8 where no effects are sampled.
         max_depth : int
             Deepest tree of NUTS.
         sampler : {"nutpie", "pymc"}
             Which implementation of NUTS.
+        cores : int, optional
+            Chains that run at the same time; as many as there are processors unless given.
 
         Returns
         -------
@@ -210,7 +285,11 @@ class Model:
         SamplingError
             If sampling could not start, or was interrupted before a draw was kept.
         """
-        settings = Settings(draws, tune, chains, seed, target_accept, max_depth, progress)
+        if target_accept is None:
+            every = [r for p in self.design.predictors.values() for r in p.random]
+            smooth = sampler == "nutpie" and len(every) == len(self.integrated)
+            target_accept = 0.8 if smooth else 0.95
+        settings = Settings(draws, tune, chains, seed, target_accept, max_depth, progress, cores)
         run = lookup({"nutpie": self._nutpie, "pymc": self._pymc}, sampler, "sampler")
         posterior, statistics, interrupted = run(settings)
         tree = xr.DataTree.from_dict(
@@ -224,42 +303,42 @@ class Model:
         return Fit(self.design, tree, self.notes)
 
     def _nutpie(self, settings: Settings) -> tuple[xr.Dataset, xr.Dataset, bool]:
-        names = build.public_names(self.design)
         status = Console(stderr=True).status("Compiling the model") if settings.progress else None
         with status or nullcontext():
-            density = log_density(self.pymc, names)
+            density = self._density()
             density(density.start)
         drawn = sample(density, settings)
-        return (
-            self._named(density.variables(_flat(drawn)), drawn),
-            _statistics(drawn),
-            (drawn.interrupted),
-        )
+        rng = np.random.default_rng(settings.seed)
+        values = density.recover(drawn.x.reshape(-1, density.size), rng)
+        return self._named(values, drawn), _statistics(drawn), drawn.interrupted
+
+    def _density(self) -> LogDensity:
+        """The log-density: from compiled parts where there are such, or else the PyMC graph's."""
+        program = state(self.design, self._priors, self.centered, self.integrated)
+        return program or log_density(self.pymc, public_names(self.design))
 
     def _named(self, values: Mapping[str, Any], drawn: Draws) -> xr.Dataset:
         """Draws under their names, with dims and the data's own labels."""
-        model = self.pymc
         chains, draws, _ = drawn.x.shape
+        inner, labels = dims(self.design), coords(self.design)
         variables = {
-            name: (
-                ("chain", "draw", *model.named_vars_to_dims.get(name, ())),
-                v.reshape((chains, draws, *v.shape[1:])),
-            )
+            name: (("chain", "draw", *inner[name]), v.reshape((chains, draws, *v.shape[1:])))
             for name, v in values.items()
         }
-        used = {d for dims, _ in variables.values() for d in dims}
-        coords = {k: np.asarray(v) for k, v in model.coords.items() if k in used}
+        used = {d for names, _ in variables.values() for d in names}
+        known = {k: np.asarray(v) for k, v in labels.items() if k in used}
         return xr.Dataset(
-            variables, coords={"chain": np.arange(chains), "draw": np.arange(draws), **coords}
+            variables, coords={"chain": np.arange(chains), "draw": np.arange(draws), **known}
         )
 
     def _pymc(self, settings: Settings) -> tuple[xr.Dataset, xr.Dataset, bool]:
-        names = build.public_names(self.design)
+        names = public_names(self.design)
         with self.pymc:
             tree = pm.sample(
                 settings.draws,
                 tune=settings.tune,
                 chains=settings.chains,
+                cores=settings.cores,
                 random_seed=settings.seed,
                 progressbar=settings.progress,
                 target_accept=settings.target_accept,
@@ -283,6 +362,7 @@ class Model:
                 *spec.formula.splitlines(),
                 f"{spec.family.name} ({spec.link.name}), {len(design.y):,} rows",
                 design.tree(),
+                *([f"integrated out: {', '.join(self.integrated)}"] if self.integrated else []),
                 *(
                     [f"sampled centred: {', '.join(sorted(self.centered))}"]
                     if self.centered
@@ -310,8 +390,25 @@ def _centered(design: Design, given: Collection[str] | None) -> frozenset[str]:
     return frozenset(given)
 
 
-def _flat(drawn: Draws) -> np.ndarray:
-    return drawn.x.reshape(-1, drawn.x.shape[-1])
+def _integrated(
+    design: Design, centered: Collection[str] | None, marginalize: Marginalize
+) -> tuple[str, ...]:
+    """Groupings whose effects are integrated out, from the inside out."""
+    if marginalize not in ("auto", True, False):
+        raise BayesmixedError(f'marginalize={marginalize!r}: "auto", True or False is needed.')
+    predictor = design.predictors[design.family.parameters[0].name]
+    exact = design.family.is_normal and design.spec.link.name == "identity"
+    if marginalize is True and not (exact and predictor.random):
+        raise BayesmixedError(
+            "marginalize=True: effects can be integrated out exactly where there are some and the "
+            f"outcome is normal with identity link, not for family {design.family.name} with link "
+            f"{design.spec.link.name}"
+            + ("." if predictor.random else " without random effects.")
+            + ' Use marginalize="auto".'
+        )
+    if not (exact and marginalize):
+        return ()
+    return tuple(r.name for r in chain(predictor) if r.name not in (centered or ()))
 
 
 def _statistics(drawn: Draws) -> xr.Dataset:

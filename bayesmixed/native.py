@@ -11,25 +11,14 @@ from typing import Any
 import numba
 import numpy as np
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 from nutpie.compile_pymc import CompiledPyMCModel
 
 from bayesmixed.logdensity import LogDensity
+from bayesmixed.pointers import floats, integers
 
 _DOUBLES = types.CPointer(types.double)
-_LOGP = types.int64(types.uint64, _DOUBLES, _DOUBLES, _DOUBLES, types.CPointer(types.int64))
+LOGP = types.int64(types.uint64, _DOUBLES, _DOUBLES, _DOUBLES, types.CPointer(types.int64))
 _EXPAND = types.int64(types.uint64, types.uint64, _DOUBLES, _DOUBLES, types.voidptr)
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _pointer(context: Any, address: Any) -> Any:
-    """A pointer from an address."""
-
-    def generate(_: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
-
-    return types.voidptr(address), generate
 
 
 def native_model(density: LogDensity) -> CompiledPyMCModel:
@@ -37,20 +26,17 @@ def native_model(density: LogDensity) -> CompiledPyMCModel:
 
     The draws come back as one variable ``x`` of unconstrained values, shape (size,).
     """
-    # What the machine code finds its data by: address and length of each of the two arrays.
-    data = (density.floats, density.integers)
-    where = np.array([n for a in data for n in (a.ctypes.data, a.size)], dtype=np.int64)
     size = density.size
     return CompiledPyMCModel(
         dims={},
         _coords={},
         _shapes={"x": (size,)},
-        compiled_logp_func=_logp(density.function),
+        compiled_logp_func=density.entry(),
         compiled_expand_func=_copy(),
         initial_point_func=density.initial,
-        shared_data=dict(zip(("floats", "integers"), data, strict=True)),
+        shared_data={"data": density.data},
         shared_var_keys={},
-        user_data=where,
+        user_data=density.pointers,
         n_expanded=size,
         shape_info=(["x"], [slice(0, size)], [(size,)]),
         logp_func=None,
@@ -61,13 +47,13 @@ def native_model(density: LogDensity) -> CompiledPyMCModel:
 
 
 @cache
-def _logp(function: Callable[..., Any]) -> Any:
+def graph_entry(function: Callable[..., Any]) -> Any:
+    """Machine code around a function ``(point, floats, integers) -> (log-density, gradient)``."""
+
     def logp(size, x, gradient, value, where):  # type: ignore[no-untyped-def]
         try:
             data = numba.carray(where, 4)
-            floats = numba.carray(_pointer(data[0]), data[1], np.float64)
-            integers = numba.carray(_pointer(data[2]), data[3], np.int32)
-            result, slope = function(numba.carray(x, size), floats, integers)
+            result, slope = function(numba.carray(x, size), floats(data, 0), integers(data, 1))
             value[0] = result[()]
             out = numba.carray(gradient, size)
             for i in range(size):
@@ -82,7 +68,7 @@ def _logp(function: Callable[..., Any]) -> Any:
 
     with warnings.catch_warnings(), _unoptimised():
         warnings.simplefilter("ignore", numba.NumbaWarning)
-        return numba.cfunc(_LOGP)(logp)
+        return numba.cfunc(LOGP)(logp)
 
 
 @contextmanager

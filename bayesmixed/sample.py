@@ -45,6 +45,8 @@ class Settings:
         Deepest tree: at most ``2**max_depth`` gradients for a draw.
     progress : bool
         Whether to show progress.
+    cores : int, optional
+        Chains that run at the same time; as many as there are processors unless given.
 
     Raises
     ------
@@ -59,11 +61,20 @@ class Settings:
     target_accept: float = 0.95
     max_depth: int = 10
     progress: bool = True
+    cores: int | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, least in (("draws", 1), ("tune", 1), ("chains", 1), ("max_depth", 1)):
+        for name, least in (
+            ("draws", 1),
+            ("tune", 1),
+            ("chains", 1),
+            ("max_depth", 1),
+            ("cores", 1),
+        ):
             value = getattr(self, name)
+            if name == "cores" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise SamplingError(f"{name}={value!r}: a whole number from {least} is needed.")
         target = self.target_accept
@@ -113,6 +124,7 @@ def sample(density: LogDensity, settings: Settings) -> Draws:
             draws=settings.draws,
             tune=settings.tune,
             chains=settings.chains,
+            cores=settings.cores,
             seed=None if settings.seed is None else int(settings.seed),
             target_accept=settings.target_accept,
             maxdepth=settings.max_depth,

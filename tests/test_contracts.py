@@ -15,8 +15,8 @@ from scipy import integrate, stats
 
 import bayesmixed as bm
 from bayesmixed.families import FAMILIES, Family
+from bayesmixed.graph import interpreted
 from bayesmixed.links import LINKS, Link
-from bayesmixed.logdensity import interpreted
 
 CUTS = np.array([-1.0, 0.2, 1.5])
 

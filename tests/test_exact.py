@@ -27,6 +27,11 @@ def _check(fit, name, values, weights):
     assert abs(row["sd"] / sd - 1) < 0.1
 
 
+def _midpoints(end, count):
+    """Nodes from 0 to an end: the density of an sd need not vanish at 0, where a sum would err."""
+    return (np.arange(count) + 0.5) * end / count
+
+
 def _grid(*axes):
     return np.meshgrid(*axes, indexing="ij")
 
@@ -43,7 +48,7 @@ def _glmm(data, family, loglik, group, prior, trials="", sd_max=4.0, spread=2.5)
     nodes = np.linspace(-6, 6, 601)
     log_weights = stats.norm.logpdf(nodes) + np.log(nodes[1] - nodes[0])
     mu = np.linspace(prior[0] - spread, prior[0] + spread, 81)
-    sd = np.linspace(1e-3, sd_max, 80)
+    sd = _midpoints(sd_max, 80)
     total = np.zeros((len(mu), len(sd)))
     for _, rows in data.groupby(group, observed=True):
         eta = mu[:, None, None] + sd[None, :, None] * nodes
@@ -96,7 +101,7 @@ def test_gaussian(name):
     centre, size = float(data[response].mean()), float(data[response].std())
     mu, sd, sigma = (
         np.linspace(centre - 2.5 * size, centre + 2.5 * size, 121),
-        np.linspace(1e-3, 4 * size, 140),
+        _midpoints(4 * size, 140),
         np.linspace(0.35 * size, 2.2 * size, 140),
     )
     m, t, s = _grid(mu, sd, sigma)

@@ -10,8 +10,8 @@ from scipy import special, stats
 
 from bayesmixed import backend as bk
 from bayesmixed._errors import UnknownNameError
+from bayesmixed.graph import interpreted
 from bayesmixed.links import LINKS, Link, get_link
-from bayesmixed.logdensity import interpreted
 
 UNIT = ("logit", "probit", "cloglog")
 EVERY = pytest.mark.parametrize("link", LINKS.values(), ids=list(LINKS))

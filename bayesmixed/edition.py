@@ -1,0 +1,19 @@
+"""The edition of the machine code's source: what its copies on disk are valid for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from zlib import crc32
+
+# Numba looks only at the file of the function that it keeps, not at those that it calls.
+_FILES = (
+    "elimination.py",
+    "evaluator.py",
+    "lkj.py",
+    "machine.py",
+    "pointers.py",
+    "univariate.py",
+)
+
+#: A number above 0 that changes with any of the files.
+EDITION = 1 + crc32(b"".join((Path(__file__).parent / name).read_bytes() for name in _FILES))

@@ -1,0 +1,106 @@
+"""Programs as log-densities: the machine code that evaluates them, compiled once, kept on disk."""
+
+from __future__ import annotations
+
+import ctypes
+import warnings
+from collections.abc import Collection, Sequence
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+
+from bayesmixed.design import Design
+from bayesmixed.edition import EDITION
+from bayesmixed.evaluator import Program, log_density
+from bayesmixed.integration import gaussian_program
+from bayesmixed.kernels import KERNELS
+from bayesmixed.layout import Priors, lay_out
+from bayesmixed.links import LINKS
+from bayesmixed.logdensity import Floats, LogDensity
+from bayesmixed.native import LOGP
+from bayesmixed.pointers import pointers
+from bayesmixed.program import kernel_program
+from bayesmixed.recovery import Recovery
+
+
+def state(
+    design: Design, priors: Priors, centred: Collection[str], integrated: Sequence[str]
+) -> LogDensity | None:
+    """State a model as a program, or return None where there is no kernel for its likelihood.
+
+    Parameters
+    ----------
+    design : Design
+    priors : mapping of str to AssignedPrior
+    centred : collection of str
+        Groupings whose effects are sampled centred.
+    integrated : sequence of str
+        Groupings whose effects are integrated out, from the inside out.
+    """
+    family, link = design.family, design.spec.link
+    is_ours = link is LINKS.get(link.name)
+    exact = is_ours and family.is_normal and link.name == "identity"
+    name = family.kernels.get(link.name) if is_ours else None
+    if not exact and name is None:
+        return None
+    layout = lay_out(design, priors, centred, integrated)
+    if layout is None:
+        return None
+    if name is None:
+        program, kernel = gaussian_program(design, layout, integrated), 0
+    else:
+        chosen = KERNELS[name]
+        program, kernel = kernel_program(design, layout, chosen), chosen.entry().address
+    return machine(program, kernel, Recovery(design, layout, program, tuple(integrated)))
+
+
+def machine(program: Program, kernel: int, recovery: Recovery) -> LogDensity:
+    """A program as what the sampler takes.
+
+    Parameters
+    ----------
+    program : Program
+    kernel : int
+        Address of the family's kernel; 0 where effects are integrated out.
+    recovery : Recovery
+        How draws become variables.
+    """
+    where = np.concatenate([pointers(program), [kernel]])
+
+    def evaluate(x: Floats) -> tuple[float, Floats]:
+        value, gradient = np.empty(1), np.empty(len(x))
+        point = np.ascontiguousarray(x, dtype=np.float64)
+        arrays = (point, gradient, value, where)
+        _entry().ctypes(len(x), *(a.ctypes.data_as(t) for a, t in zip(arrays, _TYPES, strict=True)))
+        return float(value[0]), gradient
+
+    return LogDensity(recovery.layout.start, evaluate, recovery, _entry, where, tuple(program))
+
+
+_DOUBLES = ctypes.POINTER(ctypes.c_double)
+_TYPES: tuple[Any, ...] = (_DOUBLES, _DOUBLES, _DOUBLES, ctypes.POINTER(ctypes.c_int64))
+
+# Address and length of every array, and the kernel's address.
+_LENGTH = 2 * len(Program._fields) + 1
+
+
+@cache
+def _entry() -> Any:
+    """The compiled log-density; numba finds it on disk unless a file that it comes from changed."""
+    edition = EDITION
+
+    def logp(size, x, gradient, value, where):
+        data = numba.carray(where, _LENGTH)
+        out = numba.carray(gradient, size)
+        value[0] = log_density(numba.carray(x, size), out, data)
+        for i in range(size):
+            if not np.isfinite(out[i]):
+                return 3
+        # The edition has to be mentioned to be part of what numba knows the function by.
+        return 0 if np.isfinite(value[0]) and edition else 4
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", numba.NumbaWarning)
+        return numba.cfunc(LOGP, cache=True)(logp)

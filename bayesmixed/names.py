@@ -1,0 +1,90 @@
+"""Names of a model's variables and dimensions, and the labels along them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bayesmixed.design import Design
+from bayesmixed.predictor import RandomDesign
+
+
+def suffix(design: Design, parameter: str) -> str:
+    """What a parameter's variables end in: nothing for the first, ``_sigma`` for sigma."""
+    return "" if parameter == design.family.parameters[0].name else f"_{parameter}"
+
+
+def sd_name(tail: str, group: str) -> str:
+    """Name of a grouping's standard deviations: ``sd_<group>`` or ``sd_<parameter>_<group>``."""
+    return f"sd{tail}_{group}"
+
+
+def effect_name(tail: str, random: RandomDesign, effect: str) -> str:
+    """Name of the prior of one standard deviation of a grouping."""
+    name = sd_name(tail, random.name)
+    return name if len(random.effects) == 1 else f"{name}[{effect}]"
+
+
+def effect_names(tail: str, random: RandomDesign) -> list[str]:
+    """Names of the priors of a grouping's standard deviations, in the order of its effects."""
+    return [effect_name(tail, random, effect) for effect in random.effects]
+
+
+def coords(design: Design) -> dict[str, Any]:
+    """Labels of every dimension."""
+    coords: dict[str, Any] = {"row": np.arange(len(design.y))}
+    for name, predictor in design.predictors.items():
+        tail = suffix(design, name)
+        coords[f"term{tail}"] = list(predictor.terms)
+        coords[f"slope{tail}"] = list(predictor.slopes)
+        for random in predictor.random:
+            coords[random.name] = random.groups.labels
+            coords[effect_dim(tail, random)] = list(random.effects)
+            coords[f"{effect_dim(tail, random)}_bis"] = list(random.effects)
+    if design.categories:
+        coords["threshold"] = [
+            f"{a}|{b}" for a, b in zip(design.categories, design.categories[1:], strict=False)
+        ]
+    return coords
+
+
+def effect_dim(tail: str, random: RandomDesign) -> str:
+    """Dimension of a grouping's effects."""
+    return f"{random.name}_effect" if not tail else f"{tail[1:]}_{random.name}_effect"
+
+
+def public_names(design: Design) -> list[str]:
+    """Names of the variables that a posterior has, whichever way it was sampled."""
+    names: list[str] = []
+    effects: list[str] = []
+    for name, predictor in design.predictors.items():
+        tail = suffix(design, name)
+        names += [f"beta{tail}"] if predictor.terms else []
+        for random in predictor.random:
+            names.append(sd_name(tail, random.name))
+            names += [f"cor{tail}_{random.name}"] if random.is_correlated else []
+            effects.append(f"u{tail}_{random.name}")
+    known = {"sigma"} if design.sampling_sd is not None else set()
+    constants = [p.name for p in design.family.parameters]
+    names += [n for n in constants if n not in design.predictors and n not in known]
+    return names + effects
+
+
+def dims(design: Design) -> dict[str, tuple[str, ...]]:
+    """Dimensions of every variable of a posterior, after chain and draw."""
+    found = dict.fromkeys(public_names(design), tuple[str, ...]())
+    for name, predictor in design.predictors.items():
+        tail = suffix(design, name)
+        if predictor.terms:
+            found[f"beta{tail}"] = (f"term{tail}",)
+        for random in predictor.random:
+            dim = effect_dim(tail, random)
+            found[sd_name(tail, random.name)] = (dim,)
+            if random.is_correlated:
+                found[f"cor{tail}_{random.name}"] = (dim, f"{dim}_bis")
+            found[f"u{tail}_{random.name}"] = (random.name, dim)
+    for parameter in design.family.parameters:
+        if parameter.support == "ordered":
+            found[parameter.name] = ("threshold",)
+    return found

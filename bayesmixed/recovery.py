@@ -1,0 +1,175 @@
+"""Unconstrained draws of a program -> the posterior's variables.
+
+Effects that were integrated out are drawn from their posterior given everything else, so that
+all variables have their joint distribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesmixed import lkj
+from bayesmixed.design import Design
+from bayesmixed.evaluator import Program, draw_effects
+from bayesmixed.groups import parents
+from bayesmixed.layout import Layout
+from bayesmixed.names import effect_names, public_names, sd_name, suffix
+from bayesmixed.pointers import pointers
+from bayesmixed.predictor import INTERCEPT
+from bayesmixed.program import Population, population
+from bayesmixed.univariate import constrain
+
+type Floats = NDArray[np.float64]
+
+# Numbers that are worked on at once.
+_CHUNK = 4_000_000
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """The way from draws back to named variables.
+
+    Parameters
+    ----------
+    design : Design
+    layout : Layout
+    program : Program
+    levels : tuple of str
+        Groupings whose effects are integrated out, from the inside out.
+    """
+
+    design: Design
+    layout: Layout
+    program: Program
+    levels: tuple[str, ...] = ()
+
+    def __call__(self, x: Floats, rng: np.random.Generator) -> dict[str, Floats]:
+        """Variables of the posterior.
+
+        Parameters
+        ----------
+        x : array, shape (draws, size)
+            Unconstrained draws.
+        rng : numpy.random.Generator
+            For the effects that were integrated out.
+
+        Returns
+        -------
+        dict of str to array, shape (draws, ...)
+        """
+        scalars = {
+            name: constrain(x[:, i], e) for i, (name, e) in enumerate(self.layout.encoded.items())
+        }
+        found: dict[str, Floats] = {}
+        for parameter in self.design.family.parameters:
+            name = parameter.name
+            if name in self.design.predictors:
+                found |= self._predictor(name, x, scalars)
+            elif name in scalars:
+                found[name] = scalars[name]
+        found |= self._integrated(x, rng)
+        return {name: found[name] for name in public_names(self.design)}
+
+    def _predictor(self, name: str, x: Floats, scalars: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Coefficients, covariances and sampled effects of one predictor."""
+        design, tail = self.design, suffix(self.design, name)
+        predictor = design.predictors[name]
+        part = population(design, name, self.layout)
+        found: dict[str, Floats] = {}
+        if predictor.terms:
+            found[f"beta{tail}"] = _coefficients(design, name, part, scalars)
+        values: dict[str, Floats] = {}
+        for random in sorted(predictor.random, key=lambda r: len(r.groups.labels)):
+            key = f"{tail}_{random.name}"
+            e = self.layout.effects[key]
+            sd = np.stack([scalars[n] for n in effect_names(tail, random)], axis=-1)
+            factor = self._factor(key, x)
+            found[sd_name(tail, random.name)] = sd
+            if random.is_correlated:
+                found[f"cor{key}"] = factor @ factor.swapaxes(-1, -2)
+            if e.at < 0:
+                continue
+            count = len(random.groups.labels) * random.size
+            own = x[:, e.at : e.at + count].reshape((len(x), -1, random.size))
+            if e.centred:
+                mean = self._mean(part, tail, random.name, scalars, values, len(x))
+                values[random.name], found[f"u{key}"] = own, own - mean
+            else:
+                u = np.einsum("dgj,dkj->dgk", own, factor) * sd[:, None]
+                values[random.name] = found[f"u{key}"] = u
+        return found
+
+    def _factor(self, key: str, x: Floats) -> Floats:
+        """Cholesky factors of a grouping's correlations, shape (draws, effects, effects)."""
+        size = self.layout.effects[key].random.size
+        factor = np.broadcast_to(np.eye(size), (len(x), size, size)).copy()
+        for block, at in self.layout.blocks[key]:
+            n = len(block)
+            part = lkj.factor(x[:, at : at + n * (n - 1) // 2], n)
+            factor[:, np.array(block)[:, None], np.array(block)] = part
+        return factor
+
+    def _mean(
+        self,
+        part: Population,
+        tail: str,
+        name: str,
+        scalars: Mapping[str, Floats],
+        values: Mapping[str, Floats],
+        draws: int,
+    ) -> Floats:
+        """What the values of a centred grouping are about, shape (draws, groups, effects)."""
+        carried = part.carried[name]
+        random = self.layout.effects[f"{tail}_{name}"].random
+        mean = np.zeros((draws, len(random.groups.labels), random.size))
+        for k, effect in enumerate(random.effects):
+            for j, slope in enumerate(part.slopes):
+                weights = carried.coefficients[effect][:, j]
+                if weights.any():
+                    mean[..., k] += scalars[slope][:, None] * weights
+            if carried.intercept and effect == INTERCEPT:
+                mean[..., k] += scalars[f"Intercept{tail}"][:, None]
+            for own, outer in carried.outer:
+                if own == effect:
+                    around = self.layout.effects[f"{tail}_{outer}"].random
+                    inside = parents(random.groups.index, around.groups.index)
+                    mean[..., k] += values[outer][:, inside, around.effects.index(effect)]
+        return mean
+
+    def _integrated(self, x: Floats, rng: np.random.Generator) -> dict[str, Floats]:
+        """Draws of the effects that were integrated out."""
+        randoms = [self.layout.effects[f"_{name}"].random for name in self.levels]
+        sizes = [len(r.groups.labels) * r.size for r in randoms]
+        if not sizes:
+            return {}
+        total = np.empty((len(x), sum(sizes)))
+        # No kernel is called here; its address is only the end of the list.
+        where = np.append(pointers(self.program), 0)
+        step = max(1, _CHUNK // total.shape[1])
+        for first in range(0, len(x), step):
+            part = total[first : first + step]
+            rng.standard_normal(out=part)
+            draw_effects()(np.ascontiguousarray(x[first : first + step]), part, where)
+        pieces = np.split(total, np.cumsum(sizes)[:-1], axis=1)
+        return {
+            f"u_{r.name}": piece.reshape((len(x), -1, r.size))
+            for r, piece in zip(randoms, pieces, strict=True)
+        }
+
+
+def _coefficients(
+    design: Design, name: str, part: Population, scalars: Mapping[str, Floats]
+) -> Floats:
+    """Coefficients on the raw scale, shape (draws, terms)."""
+    predictor, tail = design.predictors[name], suffix(design, name)
+    columns = [scalars[slope] for slope in part.slopes]
+    if predictor.has_intercept:
+        intercept = scalars[f"Intercept{tail}"]
+        for mean, slope in zip(design.means(name), columns, strict=True):
+            intercept = intercept - mean * slope
+        columns = [intercept, *columns]
+    return np.stack(columns, axis=-1)

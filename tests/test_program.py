@@ -1,0 +1,214 @@
+"""Programs: the same density and the same variables as the PyMC model that they evaluate."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesmixed as bm
+from bayesmixed.graph import interpreted
+from bayesmixed.names import effect_names, public_names
+
+LOAD = bm.datasets.load
+
+
+def _crossed():
+    rng = np.random.default_rng(3)
+    n = 120
+    data = pd.DataFrame(
+        {
+            "student": rng.integers(0, 15, n),
+            "lecturer": rng.integers(0, 6, n),
+            "x": rng.normal(size=n),
+            "arm": rng.choice(["a", "b"], n),
+        }
+    )
+    data["y"] = data["x"] + data["student"] / 10 + data["lecturer"] / 5 + rng.normal(size=n)
+    return data
+
+
+def _normal(formula, data, **kwargs):
+    return bm.Model(formula, data, marginalize=False, **kwargs)
+
+
+# Between them they use every construct of a program; effects are sampled.
+MODELS = {
+    "correlated": lambda: _normal("Reaction ~ Days + (Days | Subject)", LOAD("sleepstudy")),
+    "standardised": lambda: _normal(
+        "Reaction ~ Days + (Days | Subject)", LOAD("sleepstudy"), centered=[]
+    ),
+    "centred": lambda: _normal(
+        "Reaction ~ Days + (Days | Subject)", LOAD("sleepstudy"), centered=["Subject"]
+    ),
+    "uncorrelated": lambda: _normal("Reaction ~ Days + (Days || Subject)", LOAD("sleepstudy")),
+    "raw_intercept": lambda: _normal(
+        "Reaction ~ Days + (1 | Subject)", LOAD("sleepstudy"), center=False
+    ),
+    "no_intercept": lambda: _normal("distance ~ 0 + Sex + Sex:age", LOAD("orthodont")),
+    "nested": lambda: _normal("strength ~ 1 + (1 | batch/cask)", LOAD("pastes")),
+    "nested_centred": lambda: _normal(
+        "strength ~ 1 + (1 | batch/cask)", LOAD("pastes"), centered=["batch", "batch:cask"]
+    ),
+    "two_blocks": lambda: _normal(
+        "distance ~ age + (1 + age | Subject) + (0 + I(age**2) | Subject)", LOAD("orthodont")
+    ),
+    "priors": lambda: _normal(
+        "distance ~ age + Sex + (age | Subject)",
+        LOAD("orthodont"),
+        priors={
+            "beta[age]": bm.Prior("Cauchy", alpha=0, beta=1),
+            "sd_Subject[age]": bm.Prior("Uniform", lower=0, upper=3),
+            "sigma": bm.Prior("Gamma", alpha=2, beta=0.5),
+        },
+    ),
+    "crossed": lambda: _normal("y ~ x + arm + (x | student) + (1 | lecturer)", _crossed()),
+    "modelled_sigma": lambda: _normal(
+        "Reaction ~ Days + (1 | Subject)",
+        LOAD("sleepstudy"),
+        parameters={"sigma": "~ Days + (1 | Subject)"},
+    ),
+    "known_sd": lambda: _normal(
+        "yi ~ 1 + (1 | district/school)", LOAD("konstantopoulos2011"), sampling_sd="sqrt(vi)"
+    ),
+    "lognormal": lambda: _normal(
+        "Reaction ~ Days + (1 | Subject)", LOAD("sleepstudy"), family="lognormal"
+    ),
+    "nested_slopes": lambda: _normal(
+        "weight ~ age",
+        LOAD("respiratory").assign(weight=lambda d: d["age"] * d["visit"] + d["id"] % 7),
+        hierarchy=bm.Hierarchy({"center": "1 + visit", "id": "1 + visit"}),
+        centered=["center", "id"],
+    ),
+    "bernoulli": lambda: bm.Model(
+        "died ~ age80 + factor(type) + (1 | provnum)", LOAD("medpar"), family="bernoulli"
+    ),
+    "probit": lambda: bm.Model(
+        "died ~ age80 + (1 | provnum)", LOAD("medpar"), family="bernoulli", link="probit"
+    ),
+    "binomial": lambda: bm.Model(
+        "incidence | trials(size) ~ period + (1 | herd)", LOAD("cbpp"), family="binomial"
+    ),
+    "cloglog": lambda: bm.Model(
+        "incidence | trials(size) ~ period + (1 | herd)",
+        LOAD("cbpp"),
+        family="binomial",
+        link="cloglog",
+    ),
+    "poisson": lambda: bm.Model(
+        "deaths ~ 1 + offset(log(exposure)) + (1 | hospital)",
+        LOAD("hearttransplants"),
+        family="poisson",
+    ),
+    "negative_binomial": lambda: bm.Model(
+        "y ~ trt + period + (period | subject)", LOAD("epil"), family="negative_binomial"
+    ),
+    "modelled_alpha": lambda: bm.Model(
+        "y ~ trt + (1 | subject)",
+        LOAD("epil"),
+        family="negative_binomial",
+        parameters={"alpha": "~ trt"},
+    ),
+}
+
+
+@pytest.fixture(params=MODELS, scope="module")
+def model(request):
+    return MODELS[request.param]()
+
+
+def _strip(name):
+    """A free variable's name without that of its transform."""
+    return re.sub(r"_(log|interval|logodds|cholesky_corr|cholesky-corr)__$", "", name)
+
+
+def _to_point(model, values):
+    """Numbers of a program's point from PyMC's unconstrained values (or their gradient)."""
+    layout = model._density().recover.layout
+    bare = {_strip(name): np.asarray(value) for name, value in values.items()}
+    x = np.full(layout.size, np.nan)
+    for i, name in enumerate(layout.encoded):
+        x[i] = _number(model, name, bare)
+    for key, e in layout.effects.items():
+        several = layout.blocks[key]
+        for j, (_, at) in enumerate(several):
+            value = bare[f"chol{key}" + (f"_{j}" if len(several) > 1 else "")]
+            x[at : at + value.size] = value.ravel()
+        value = bare[f"value{key}"] if e.centred else bare[f"z{key}"]
+        x[e.at : e.at + value.size] = value.ravel()
+    assert not np.isnan(x).any()
+    return x
+
+
+def _number(model, name, values):
+    stem, _, inner = name.removesuffix("]").partition("[")
+    if stem.startswith("Intercept"):
+        tail = stem.removeprefix("Intercept")
+        return values.get(f"Intercept_centered{tail}", values.get(stem))
+    if stem.startswith("beta"):
+        tail = stem.removeprefix("beta")
+        predictor = model.design.predictors[tail[1:] or "mu"]
+        at = predictor.slopes.index(inner)
+        if f"slopes{tail}" in values:
+            return values[f"slopes{tail}"][at]
+        return {"age": values["slopes_0_Cauchy"]}.get(inner, values["slopes_1_Normal"])[0]
+    if stem.startswith("sd_"):
+        for key, e in model._density().recover.layout.effects.items():
+            own = effect_names(e.tail, e.random)
+            if name in own:
+                if f"sd{key}" in values:
+                    return values[f"sd{key}"][own.index(name)]
+                piece = {"Intercept": "sd_Subject_0_HalfStudentT", "age": "sd_Subject_1_Uniform"}
+                return values[piece[inner]][0]
+    return values[name]
+
+
+def _points(pymc_model, count):
+    rng = np.random.default_rng(5)
+    with interpreted():
+        start = pymc_model.initial_point()
+    return [
+        {name: v + rng.uniform(-0.7, 0.7, v.shape) for name, v in start.items()}
+        for _ in range(count)
+    ]
+
+
+def test_density_and_gradient_are_the_pymc_models(model):
+    density = model._density()
+    points = _points(model.pymc, 3)
+    with model.pymc, interpreted() as mode:
+        logp = model.pymc.compile_logp(mode=mode)
+        dlogp = model.pymc.compile_dlogp(mode=mode)
+    names = [v.name for v in model.pymc.value_vars]
+    shapes = [points[0][n].shape for n in names]
+    found, expected = [], []
+    for point in points:
+        value, gradient = density(_to_point(model, point))
+        found.append(value)
+        expected.append(float(logp(point)))
+        flat, parts, at = dlogp(point), {}, 0
+        for name, shape in zip(names, shapes, strict=True):
+            size = int(np.prod(shape, dtype=int))
+            parts[name] = flat[at : at + size].reshape(shape)
+            at += size
+        slope = _to_point(model, parts)
+        np.testing.assert_allclose(gradient, slope, rtol=1e-9, atol=1e-9 * np.abs(slope).max())
+    # Constants are dropped, so differences are compared.
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(np.diff(found), np.diff(expected), rtol=1e-9, atol=1e-11 * scale)
+
+
+def test_recovered_variables_are_the_pymc_models(model):
+    density, names = model._density(), public_names(model.design)
+    points = _points(model.pymc, 2)
+    with model.pymc, interpreted() as mode:
+        variables = model.pymc.replace_rvs_by_values([model.pymc[n] for n in names])
+        evaluate = model.pymc.compile_fn(variables, mode=mode, on_unused_input="ignore")
+    x = np.stack([_to_point(model, p) for p in points])
+    recovered = density.recover(x, np.random.default_rng(1))
+    assert list(recovered) == names
+    for i, point in enumerate(points):
+        for name, expected in zip(names, evaluate(point), strict=True):
+            np.testing.assert_allclose(recovered[name][i], expected, rtol=1e-9, atol=1e-10)
