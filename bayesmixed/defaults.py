@@ -22,10 +22,20 @@ from bayesmixed.priors import Prior, Support
 
 @dataclass(frozen=True)
 class AssignedPrior:
-    """A prior with where it came from."""
+    """A prior with where it came from.
+
+    Parameters
+    ----------
+    prior : Prior
+    source : str
+        In words.
+    unit : float
+        The size that the data suggest for the parameter; sampling is in these units.
+    """
 
     prior: Prior
     source: str
+    unit: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -127,14 +137,14 @@ def _predictor_defaults(
 ) -> dict[str, tuple[Support, AssignedPrior]]:
     found: dict[str, tuple[Support, AssignedPrior]] = {}
 
-    def add(name: str, support: Support, prior: Prior, source: str) -> None:
-        found[name] = (support, AssignedPrior(prior, f"default: {source}"))
+    def add(name: str, support: Support, prior: Prior, source: str, unit: float = 1.0) -> None:
+        found[name] = (support, AssignedPrior(prior, f"default: {source}", unit))
 
     if predictor.has_intercept:
         where = "at the predictors' means" if design.spec.center else "where predictors are 0"
         centred = {"mu": scale.location, "sigma": scale.spread}
         prior = Prior("StudentT", nu=3, **centred) if scale.robust else Prior("Normal", **centred)
-        add(f"Intercept{tail}", "real", prior, f"{scale.source}, {where}")
+        add(f"Intercept{tail}", "real", prior, f"{scale.source}, {where}", scale.unit)
     for name, column in zip(
         predictor.slopes, predictor.X[:, predictor.has_intercept :].T, strict=True
     ):
@@ -143,7 +153,7 @@ def _predictor_defaults(
         width = 2.5 * (scale.unit + level) / _spread(column)
         prior = Prior("Normal", mu=0, sigma=width)
         source = scale.source + (f" and level {level:.3g}" if level else "")
-        add(f"beta{tail}[{name}]", "real", prior, f"{source}, predictor's sd")
+        add(f"beta{tail}[{name}]", "real", prior, f"{source}, predictor's sd", width / 2.5)
     for random in predictor.random:
         for k, effect in enumerate(random.effects):
             width = scale.unit / (1.0 if effect == INTERCEPT else _spread(random.Z[:, k]))
@@ -152,6 +162,7 @@ def _predictor_defaults(
                 "positive",
                 Prior("HalfStudentT", nu=3, sigma=width),
                 scale.source + ("" if effect == INTERCEPT else ", predictor's sd"),
+                width,
             )
         if random.is_correlated:
             add(f"cor{tail}_{random.name}", "correlation", Prior("LKJ", eta=2), "LKJ(2)")
@@ -183,7 +194,7 @@ def _override(
         for name, prior in user.items():
             for target in matches(aliases.get(name, name), defaults):
                 prior.check_support(target, defaults[target][0])
-                result[target] = AssignedPrior(prior, "yours")
+                result[target] = AssignedPrior(prior, "yours", result[target].unit)
     return result
 
 
@@ -230,4 +241,4 @@ def _apply_budget(
         )
     for name, prior in budget.priors(None if estimated else latent).items():
         target = name if name in defaults else f"{name}[{INTERCEPT}]"
-        result[target] = AssignedPrior(prior, str(budget))
+        result[target] = AssignedPrior(prior, str(budget), result[target].unit)

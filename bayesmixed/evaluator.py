@@ -48,6 +48,8 @@ class Program(NamedTuple):
 
     Parameters
     ----------
+    origin, unit : floats (size,)
+        The unconstrained point is ``origin + unit * z``, z being what is sampled.
     numbers : floats (parameters, width)
         Prior and transform of each, as `univariate.encode` writes them.
     columns : floats
@@ -89,6 +91,8 @@ class Program(NamedTuple):
         See `elimination.Records` and `elimination.Coupling`.
     """
 
+    origin: Floats
+    unit: Floats
     numbers: Floats
     columns: Floats
     etas: Floats
@@ -129,9 +133,11 @@ class Program(NamedTuple):
     pair_second: Integers
 
 
-FLOAT_FIELDS = 16
+FLOAT_FIELDS = 18
 # Places of the arrays among the pointers.
 (
+    ORIGIN,
+    UNIT,
     NUMBERS,
     COLUMNS,
     ETAS,
@@ -179,16 +185,18 @@ def _rows(flat, width):
 
 
 @njit(error_model="numpy")
-def log_density(x, gradient, program):
+def log_density(z, gradient, program):
     """Log-density at a point, up to a constant; the gradient is written to `gradient`.
 
     Parameters
     ----------
-    x, gradient : array, shape (size,)
+    z, gradient : array, shape (size,)
     program : array of int
         `pointers` to a `Program`, and the address of the family's kernel behind them.
     """
     shape = integers(program, SHAPE)
+    unit = floats(program, UNIT)
+    x = floats(program, ORIGIN) + unit * z
     gradient[:] = 0.0
     values, slopes, total = _parameters(x, gradient, program)
     T, F, at_T, lkj_density = _factors(x, values, program)
@@ -209,6 +217,7 @@ def log_density(x, gradient, program):
     _factors_backward(x, gradient, F, d_T, at_T, values, d_values, program)
     for j in range(len(values)):
         gradient[j] += d_values[j] * slopes[j]
+    gradient *= unit
     return total
 
 

@@ -261,4 +261,6 @@ def _multiples(X: Floats, z: Floats, random: RandomDesign) -> tuple[np.ndarray, 
     np.add.at(cross, index, X * z[:, None])
     per_group = cross / np.where(square > 0, square, 1.0)[:, None]
     rest = np.abs(X - per_group[index] * z[:, None]).max(axis=0, initial=0.0)
-    return rest <= 1e-9 * np.maximum(np.abs(X).max(axis=0, initial=0.0), 1e-300), per_group
+    # Against the spread: far from 0, a column that hardly varies is no constant yet.
+    spread = np.abs(X - X.mean(axis=0)).max(axis=0, initial=0.0)
+    return rest <= 1e-9 * np.maximum(spread, 1e-300), per_group

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from bayesmixed.defaults import AssignedPrior
 from bayesmixed.design import Design
-from bayesmixed.names import suffix
-from bayesmixed.predictor import RandomDesign
+from bayesmixed.names import effect_names, suffix
+from bayesmixed.predictor import INTERCEPT, RandomDesign
 from bayesmixed.univariate import Encoded, encode
 
 type Floats = NDArray[np.float64]
@@ -58,6 +58,8 @@ class Layout:
         By the same names.
     size : int
         Length of the point.
+    origin, unit : array, shape (size,)
+        Sampling is in these units from this origin, so that the data's own units do not matter.
     """
 
     encoded: dict[str, Encoded] = field(default_factory=dict)
@@ -65,18 +67,13 @@ class Layout:
     etas: dict[str, float] = field(default_factory=dict)
     effects: dict[str, Effects] = field(default_factory=dict)
     size: int = 0
+    origin: Floats = field(default_factory=lambda: np.zeros(0))
+    unit: Floats = field(default_factory=lambda: np.zeros(0))
 
     @property
     def positions(self) -> dict[str, int]:
         """Place of each parameter."""
         return {name: i for i, name in enumerate(self.encoded)}
-
-    @property
-    def start(self) -> Floats:
-        """A central starting point."""
-        begin = np.zeros(self.size)
-        begin[: len(self.encoded)] = [e.start for e in self.encoded.values()]
-        return begin
 
 
 def lay_out(
@@ -114,4 +111,24 @@ def lay_out(
         layout.size += 0 if out else len(random.groups.labels) * random.size
         is_centred = not tail and name in centred
         layout.effects[f"{tail}_{name}"] = Effects(random, tail, at, i, is_centred)
+    _measure(layout, priors)
     return layout
+
+
+def _measure(layout: Layout, priors: Priors) -> None:
+    """Choose the origin and the units of the point."""
+    layout.origin, layout.unit = np.zeros(layout.size), np.ones(layout.size)
+    for i, (name, encoded) in enumerate(layout.encoded.items()):
+        layout.origin[i] = encoded.start
+        if encoded.spread is not None:
+            layout.unit[i] = min(encoded.spread, priors[name].unit)
+    for e in layout.effects.values():
+        if e.at < 0 or not e.centred:
+            continue
+        groups, names = len(e.random.groups.labels), effect_names(e.tail, e.random)
+        end = e.at + groups * e.random.size
+        for k, (effect, name) in enumerate(zip(e.random.effects, names, strict=True)):
+            layout.unit[e.at + k : end : e.random.size] = priors[name].unit
+            level = layout.encoded.get(f"Intercept{e.tail}")
+            if effect == INTERCEPT and level is not None:
+                layout.origin[e.at + k : end : e.random.size] = level.start

@@ -68,6 +68,7 @@ def machine(program: Program, kernel: int, recovery: Recovery) -> LogDensity:
         How draws become variables.
     """
     where = np.concatenate([pointers(program), [kernel]])
+    start = np.zeros(recovery.layout.size)
 
     def evaluate(x: Floats) -> tuple[float, Floats]:
         value, gradient = np.empty(1), np.empty(len(x))
@@ -76,7 +77,7 @@ def machine(program: Program, kernel: int, recovery: Recovery) -> LogDensity:
         _entry().ctypes(len(x), *(a.ctypes.data_as(t) for a, t in zip(arrays, _TYPES, strict=True)))
         return float(value[0]), gradient
 
-    return LogDensity(recovery.layout.start, evaluate, recovery, _entry, where, tuple(program))
+    return LogDensity(start, evaluate, recovery, _entry, where, tuple(program))
 
 
 _DOUBLES = ctypes.POINTER(ctypes.c_double)

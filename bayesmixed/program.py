@@ -103,6 +103,8 @@ class Writer:
             if e.at >= 0
         ]
         known = {
+            "origin": layout.origin,
+            "unit": layout.unit,
             "numbers": np.array([e.numbers for e in layout.encoded.values()]),
             "columns": np.concatenate([np.zeros(0), *self._columns]),
             "etas": etas,

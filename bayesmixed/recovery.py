@@ -47,13 +47,13 @@ class Recovery:
     program: Program
     levels: tuple[str, ...] = ()
 
-    def __call__(self, x: Floats, rng: np.random.Generator) -> dict[str, Floats]:
+    def __call__(self, z: Floats, rng: np.random.Generator) -> dict[str, Floats]:
         """Variables of the posterior.
 
         Parameters
         ----------
-        x : array, shape (draws, size)
-            Unconstrained draws.
+        z : array, shape (draws, size)
+            Draws in the layout's units.
         rng : numpy.random.Generator
             For the effects that were integrated out.
 
@@ -61,6 +61,7 @@ class Recovery:
         -------
         dict of str to array, shape (draws, ...)
         """
+        x = self.layout.origin + self.layout.unit * z
         scalars = {
             name: constrain(x[:, i], e) for i, (name, e) in enumerate(self.layout.encoded.items())
         }

@@ -58,6 +58,13 @@ class Encoded:
     numbers: Floats
     start: float
 
+    @property
+    def spread(self) -> float | None:
+        """Scale of the density; None where the number is transformed, or the density flat."""
+        if self.numbers[_TRANSFORM] != _IDENTITY or self.numbers[_SCALE] <= 0:
+            return None
+        return float(self.numbers[_SCALE])
+
 
 def encode(prior: Prior) -> Encoded | None:
     """Write a prior as numbers.

@@ -131,7 +131,8 @@ def test_density_is_the_dense_normal_ones(model):
         values = {name: v[0] for name, v in recovered.items()}
         mean, covariance, sigma = _parts(model, values)
         dense = stats.multivariate_normal(mean, covariance + np.diag(sigma**2)).logpdf(y)
-        expected.append(dense + _log_prior(model, layout, x, values))
+        point = layout.origin + layout.unit * x
+        expected.append(dense + _log_prior(model, layout, point, values))
         found.append(density(x)[0])
     np.testing.assert_allclose(np.diff(found), np.diff(expected), rtol=1e-9, atol=1e-7)
 

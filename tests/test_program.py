@@ -125,7 +125,13 @@ def _strip(name):
 
 
 def _to_point(model, values):
-    """Numbers of a program's point from PyMC's unconstrained values (or their gradient)."""
+    """A program's point from PyMC's unconstrained values."""
+    layout = model._density().recover.layout
+    return (_to_numbers(model, values) - layout.origin) / layout.unit
+
+
+def _to_numbers(model, values):
+    """PyMC's unconstrained values (or their gradient) in the order of a program's point."""
     layout = model._density().recover.layout
     bare = {_strip(name): np.asarray(value) for name, value in values.items()}
     x = np.full(layout.size, np.nan)
@@ -193,7 +199,7 @@ def test_density_and_gradient_are_the_pymc_models(model):
             size = int(np.prod(shape, dtype=int))
             parts[name] = flat[at : at + size].reshape(shape)
             at += size
-        slope = _to_point(model, parts)
+        slope = _to_numbers(model, parts) * density.recover.layout.unit
         np.testing.assert_allclose(gradient, slope, rtol=1e-9, atol=1e-9 * np.abs(slope).max())
     # Constants are dropped, so differences are compared.
     scale = np.abs(expected).max()
