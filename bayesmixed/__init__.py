@@ -14,6 +14,7 @@ from bayesmixed.priors import Prior
 
 if TYPE_CHECKING:
     from bayesmixed.fit import Fit, load
+    from bayesmixed.many import Fits, fit_many
     from bayesmixed.model import Model
     from bayesmixed.reports import Report, shrinkage, variance_components
 
@@ -22,6 +23,8 @@ __version__ = "0.1.0"
 # What needs PyMC or ArviZ is imported when it is first used, so that the import here is light.
 _LAZY = {
     "Fit": "fit",
+    "Fits": "many",
+    "fit_many": "many",
     "load": "fit",
     "Model": "model",
     "Report": "reports",
@@ -33,6 +36,7 @@ __all__ = [
     "BayesmixedError",
     "Family",
     "Fit",
+    "Fits",
     "Hierarchy",
     "Model",
     "Parameter",
@@ -41,6 +45,7 @@ __all__ = [
     "VarianceBudget",
     "datasets",
     "families",
+    "fit_many",
     "links",
     "load",
     "shrinkage",

@@ -37,6 +37,8 @@ class LogDensity:
         Where the machine code finds its data.
     data : tuple
         What must stay in memory while it does.
+    note : str
+        What was done to make it fast, for the user; empty where there is nothing to say.
     """
 
     start: Floats
@@ -45,6 +47,7 @@ class LogDensity:
     entry: Callable[[], Any]
     pointers: NDArray[np.int64]
     data: tuple[Any, ...]
+    note: str = ""
 
     @property
     def size(self) -> int:

@@ -77,7 +77,15 @@ def machine(program: Program, kernel: int, recovery: Recovery) -> LogDensity:
         _entry().ctypes(len(x), *(a.ctypes.data_as(t) for a, t in zip(arrays, _TYPES, strict=True)))
         return float(value[0]), gradient
 
-    return LogDensity(start, evaluate, recovery, _entry, where, tuple(program))
+    return LogDensity(
+        start, evaluate, recovery, _entry, where, tuple(program), _note(program, recovery)
+    )
+
+
+def _note(program: Program, recovery: Recovery) -> str:
+    """How many distinct rows the likelihood has, where that is fewer than there are rows."""
+    rows, distinct = len(recovery.design.y), int(program.shape[1])
+    return f"{rows:,} rows -> {distinct:,} distinct ones" if 0 < distinct < rows else ""
 
 
 _DOUBLES = ctypes.POINTER(ctypes.c_double)

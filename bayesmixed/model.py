@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from html import escape
@@ -291,7 +290,7 @@ class Model:
             target_accept = 0.8 if smooth else 0.95
         settings = Settings(draws, tune, chains, seed, target_accept, max_depth, progress, cores)
         run = lookup({"nutpie": self._nutpie, "pymc": self._pymc}, sampler, "sampler")
-        posterior, statistics, interrupted = run(settings)
+        posterior, statistics, interrupted, note = run(settings)
         tree = xr.DataTree.from_dict(
             {
                 "posterior": posterior,
@@ -300,17 +299,19 @@ class Model:
             }
         )
         tree.attrs["interrupted"] = int(interrupted)
-        return Fit(self.design, tree, self.notes)
+        return Fit(self.design, tree, (*self.notes, *([note] if note else [])))
 
-    def _nutpie(self, settings: Settings) -> tuple[xr.Dataset, xr.Dataset, bool]:
-        status = Console(stderr=True).status("Compiling the model") if settings.progress else None
-        with status or nullcontext():
+    def _nutpie(self, settings: Settings) -> tuple[xr.Dataset, xr.Dataset, bool, str]:
+        console = Console(stderr=True, quiet=not settings.progress)
+        with console.status("Compiling the model"):
             density = self._density()
             density(density.start)
+        if density.note:
+            console.print(density.note, highlight=False)
         drawn = sample(density, settings)
         rng = np.random.default_rng(settings.seed)
         values = density.recover(drawn.x.reshape(-1, density.size), rng)
-        return self._named(values, drawn), _statistics(drawn), drawn.interrupted
+        return self._named(values, drawn), _statistics(drawn), drawn.interrupted, density.note
 
     def _density(self) -> LogDensity:
         """The log-density: from compiled parts where there are such, or else the PyMC graph's."""
@@ -331,7 +332,7 @@ class Model:
             variables, coords={"chain": np.arange(chains), "draw": np.arange(draws), **known}
         )
 
-    def _pymc(self, settings: Settings) -> tuple[xr.Dataset, xr.Dataset, bool]:
+    def _pymc(self, settings: Settings) -> tuple[xr.Dataset, xr.Dataset, bool, str]:
         names = public_names(self.design)
         with self.pymc:
             tree = pm.sample(
@@ -352,7 +353,8 @@ class Model:
             raise SamplingError("Sampling was interrupted during warm-up, before a draw was kept.")
         short = posterior.sizes["draw"] < settings.draws
         statistics = tree["sample_stats"].to_dataset()
-        return posterior[names], statistics, short or posterior.sizes["chain"] < settings.chains
+        short = short or posterior.sizes["chain"] < settings.chains
+        return posterior[names], statistics, short, ""
 
     def __str__(self) -> str:
         """The model in a few lines."""

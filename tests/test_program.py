@@ -218,3 +218,14 @@ def test_recovered_variables_are_the_pymc_models(model):
     for i, point in enumerate(points):
         for name, expected in zip(names, evaluate(point), strict=True):
             np.testing.assert_allclose(recovered[name][i], expected, rtol=1e-9, atol=1e-10)
+
+
+def test_equal_rows_are_put_together_and_that_is_said():
+    data = LOAD("medpar")
+    model = bm.Model("died ~ white + (1 | provnum)", data, family="bernoulli")
+    distinct = len(data[["white", "provnum"]].drop_duplicates())
+    fit = model.fit(draws=50, tune=100, chains=1, seed=1, progress=False)
+    assert fit.notes == (f"{len(data):,} rows -> {distinct:,} distinct ones",)
+    assert fit.notes[0] in str(fit)
+    # What refers to rows still has all of them.
+    assert fit.with_log_likelihood().tree["log_likelihood"]["y"].shape == (1, 50, len(data))
