@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numba import njit
 from numpy.typing import NDArray
+
+from bayesmixed.edition import on_disk
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.intp]
@@ -65,6 +68,53 @@ def unique_rows(columns: Sequence[NDArray[Any]], rows: int) -> Unique:
 
 
 @dataclass(frozen=True)
+class Sums:
+    """Sums over the rows of each distinct key, which add up over parts of the data.
+
+    Parameters
+    ----------
+    keys : tuple of array, shape (distinct keys,) each
+        In increasing order, the first one sorting first.
+    sums : tuple of array, shape (distinct keys, ...) each
+    """
+
+    keys: tuple[NDArray[Any], ...]
+    sums: tuple[NDArray[Any], ...] = ()
+
+    def __len__(self) -> int:
+        """Number of distinct keys."""
+        return len((*self.keys, *self.sums)[0])
+
+
+def add_up(parts: Sequence[Sums]) -> Sums:
+    """Sums over all rows, from those over the rows of each part."""
+    if len(parts) == 1:
+        return parts[0]
+    keys = [np.concatenate(column) for column in zip(*(p.keys for p in parts), strict=True)]
+    found = unique_rows(keys, sum(map(len, parts)))
+    totals = []
+    for column in zip(*(p.sums for p in parts), strict=True):
+        values = np.concatenate(column)
+        total = np.zeros((len(found), *values.shape[1:]), dtype=values.dtype)
+        np.add.at(total, found.index, values)
+        totals.append(total)
+    return Sums(tuple(k[found.first] for k in keys), tuple(totals))
+
+
+def places(keys: Sequence[NDArray[Any]], among: Sequence[NDArray[Any]]) -> Integers:
+    """Where each row's key stands among distinct sorted ones that hold it.
+
+    Parameters
+    ----------
+    keys : sequence of array, shape (rows,) each
+    among : sequence of array, shape (distinct keys,) each
+    """
+    count = len(among[0])
+    both = [np.concatenate(pair) for pair in zip(among, keys, strict=True)]
+    return unique_rows(both, len(both[0])).index[count:]
+
+
+@dataclass(frozen=True)
 class CrossProducts:
     """Weighted cross-products of the columns [Z, X, y] over the rows of each part of the data.
 
@@ -96,12 +146,11 @@ def cross_products(
     """
     f, p = Z.shape[1], X.shape[1]
     found = CrossProducts(np.zeros((parts, f, f)), np.zeros((parts, f, p)), np.zeros((parts, f)))
-    _accumulate(part, weight, Z, X, y, found.ZZ, found.ZX, found.Zy)
+    _accumulate()(part, weight, Z, X, y, found.ZZ, found.ZX, found.Zy)
     return found
 
 
-@njit(cache=True)
-def _accumulate(part, weight, Z, X, y, ZZ, ZX, Zy):
+def _add_products(part, weight, Z, X, y, ZZ, ZX, Zy):
     for i in range(len(part)):
         k = part[i]
         for a in range(Z.shape[1]):
@@ -111,3 +160,9 @@ def _accumulate(part, weight, Z, X, y, ZZ, ZX, Zy):
                 ZZ[k, a, b] += wz * Z[i, b]
             for b in range(X.shape[1]):
                 ZX[k, a, b] += wz * X[i, b]
+
+
+@cache
+def _accumulate():
+    """The compiled loop over the rows."""
+    return on_disk(lambda cache: njit(cache=cache)(_add_products))

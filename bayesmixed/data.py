@@ -34,11 +34,14 @@ class Table:
         Rows dropped because this variable was missing; a row may count for several variables.
     rows_dropped : int
         Rows dropped altogether.
+    kept : int, optional
+        Number of complete rows where `frame` holds only some of them.
     """
 
     frame: pd.DataFrame
     dropped: Mapping[str, int]
     rows_dropped: int
+    kept: int | None = None
 
     @property
     def note(self) -> str | None:
@@ -46,7 +49,8 @@ class Table:
         if not self.rows_dropped:
             return None
         by = ", ".join(f"{name} {count:,}" for name, count in self.dropped.items())
-        total = len(self.frame) + self.rows_dropped
+        kept = len(self.frame) if self.kept is None else self.kept
+        total = kept + self.rows_dropped
         return f"{self.rows_dropped:,} of {total:,} rows dropped for missing values ({by})."
 
 
@@ -67,8 +71,9 @@ def to_pandas(data: Any) -> pd.DataFrame:
         raise DataError(f"data is not a table: {error}") from None
     except TypeError:
         raise DataError(
-            f"data must be a table (pandas, polars, pyarrow, or a dict of columns), not "
-            f"{type(data).__name__}."
+            "data must be a table (pandas, polars, pyarrow, or a dict of columns), a Dask "
+            f"DataFrame, or paths of parquet files, not {type(data).__name__}"
+            + (f" {data!r}." if isinstance(data, str) else ".")
         ) from None
     if isinstance(frame, nw.LazyFrame):
         frame = frame.collect()
@@ -103,32 +108,112 @@ def select(data: Any, names: Collection[str], missing: Missing = "drop") -> Tabl
     """
     lookup({"drop": 0, "raise": 1}, missing, "way to treat missing values")
     table = to_pandas(data)
+    check_columns(names, table.columns)
+    found = complete_rows(table, names)
+    if missing == "raise":
+        check_no_gaps(found, table.index[table[list(names)].isna().any(axis=1)])
+    check_left(found, len(table))
+    frame = found.frame.copy()
+    for name in frame.columns:
+        frame[name] = _plain(frame[name])
+    return Table(frame, found.dropped, found.rows_dropped)
+
+
+def check_columns(names: Collection[str], columns: Collection[Any]) -> None:
+    """Refuse names that are not columns.
+
+    Raises
+    ------
+    UnknownNameError
+        With the nearest ones.
+    """
     for name in names:
-        if name not in table.columns:
-            raise unknown(name, map(str, table.columns), "column")
+        if name not in columns:
+            raise unknown(name, map(str, columns), "column")
+
+
+def complete_rows(table: pd.DataFrame, names: Collection[str]) -> Table:
+    """The rows that are complete in the columns in `names`, which may be none; as they are.
+
+    Raises
+    ------
+    DataError
+        If values are infinite.
+    """
     frame = table[list(names)]
     for name in frame.columns:
         _check_finite(frame[name])
     gaps = frame.isna()
     incomplete = gaps.any(axis=1).to_numpy()
     counts = {str(n): int(c) for n, c in gaps.sum().items() if c}
-    if incomplete.any() and missing == "raise":
+    return Table(frame.loc[~incomplete], counts, int(incomplete.sum()))
+
+
+def check_no_gaps(found: Table, labels: Collection[Any] = ()) -> None:
+    """Refuse data of which rows are incomplete.
+
+    Parameters
+    ----------
+    found : Table
+        What is complete.
+    labels : collection
+        Labels of the rows that are not.
+
+    Raises
+    ------
+    DataError
+        Saying what is missing how often.
+    """
+    if found.rows_dropped:
+        where = f", the first at row {listed(labels, 5)}" if len(labels) else ""
         raise DataError(
-            f"Missing values in {_count(int(incomplete.sum()), 'row')} ("
-            + ", ".join(f"{n} {c:,}" for n, c in counts.items())
-            + f"), the first at row {listed(frame.index[incomplete], 5)}. Complete them, or use "
-            'missing="drop".'
+            f"Missing values in {_count(found.rows_dropped, 'row')} ("
+            + ", ".join(f"{n} {c:,}" for n, c in found.dropped.items())
+            + f'){where}. Complete them, or use missing="drop".'
         )
-    if incomplete.all():
+
+
+def check_left(found: Table, rows: int) -> None:
+    """Refuse data of which no row is complete.
+
+    Parameters
+    ----------
+    found : Table
+        What is complete.
+    rows : int
+        Number of rows before.
+
+    Raises
+    ------
+    DataError
+        Saying what is missing how often.
+    """
+    if found.rows_dropped == rows:
         raise DataError(
             "No row is complete in the variables of the model: "
-            + ", ".join(f"{n} is missing in {c:,}" for n, c in counts.items())
-            + f" of {len(frame):,} rows."
+            + ", ".join(f"{n} is missing in {c:,}" for n, c in found.dropped.items())
+            + f" of {rows:,} rows."
         )
-    complete = frame.loc[~incomplete].copy()
-    for name in complete.columns:
-        complete[name] = _plain(complete[name])
-    return Table(complete, counts, int(incomplete.sum()))
+
+
+def alike(frame: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """Complete rows with the columns, and the columns' types, of another table.
+
+    Raises
+    ------
+    DataError
+        If a column holds values of another kind there.
+    """
+    columns = {}
+    for name in other.columns:
+        try:
+            columns[name] = _plain(frame[name]).astype(other[name].dtype)
+        except (TypeError, ValueError):
+            raise DataError(
+                f"Column {name!r} is of type {other[name].dtype} in some parts of the data and "
+                f"{frame[name].dtype} in others; make them the same beforehand."
+            ) from None
+    return pd.DataFrame(columns, index=frame.index)
 
 
 def is_numeric(column: pd.Series[Any]) -> bool:

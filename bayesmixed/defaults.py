@@ -69,19 +69,30 @@ def outcome_scale(design: Design) -> Scale:
     link, y = design.spec.link, design.y
     parameter = design.family.parameters[0]
     first = design.predictors[parameter.name]
+    moments = None if design.whole is None else design.whole.moments
     if link.name == "identity":
         working = np.asarray(design.family.working(y), dtype=float) - first.offset
         # A mean that cannot be negative starts where it is positive, even if most outcomes are 0.
-        bounded = parameter.links[0].domain[0] == 0
-        centre = float(np.mean(working) if bounded else np.median(working))
-        mad = 1.4826 * float(np.median(np.abs(working - centre)))
-        sd = float(np.std(working, ddof=1)) if len(working) > 1 else 1.0
+        if moments is not None:
+            centre, mad, sd = (moments.outcome[n] for n in ("centre", "mad", "sd"))
+        else:
+            bounded = parameter.links[0].domain[0] == 0
+            centre = float(np.mean(working) if bounded else np.median(working))
+            mad = float(np.median(np.abs(working - centre)))
+            sd = float(np.std(working, ddof=1)) if len(working) > 1 else 1.0
+        mad = 1.4826 * mad
         source = f"the outcome's sd {sd:.3g}"
         return Scale(centre, max(2.5, mad), sd or 1.0, sd or 1.0, source, robust=True)
-    sd = float(np.std(np.asarray(design.family.working(y), dtype=float))) or 1.0
+    if moments is not None:
+        sd, mean, exposure = (moments.outcome[n] for n in ("spread", "mean", "exposure"))
+    else:
+        sd = float(np.std(np.asarray(design.family.working(y), dtype=float)))
+        mean = float(np.mean(y))
+        exposure = float(np.mean(np.exp(first.offset))) if link.name == "log" else 1.0
+    sd = sd or 1.0
     if link.domain == (0.0, 1.0):
         return Scale(0.0, 2.5, 1.0, sd, f"the {link.name} scale")
-    mean = float(np.mean(y)) / float(np.mean(np.exp(first.offset)) if link.name == "log" else 1)
+    mean = mean / (exposure if link.name == "log" else 1)
     mean = mean if mean > 0 else 1.0
     # How far the predictor moves for a doubling of the mean, per log unit: 1 for the log link.
     unit = _slope(link, mean)
@@ -145,18 +156,19 @@ def _predictor_defaults(
         centred = {"mu": scale.location, "sigma": scale.spread}
         prior = Prior("StudentT", nu=3, **centred) if scale.robust else Prior("Normal", **centred)
         add(f"Intercept{tail}", "real", prior, f"{scale.source}, {where}", scale.unit)
-    for name, column in zip(
-        predictor.slopes, predictor.X[:, predictor.has_intercept :].T, strict=True
-    ):
+    for k, name in enumerate(predictor.terms):
+        if k < predictor.has_intercept:
+            continue
         # Without an intercept the coefficients carry the outcome's level as well.
         level = 0.0 if predictor.has_intercept else abs(scale.location)
-        width = 2.5 * (scale.unit + level) / _spread(column)
+        width = 2.5 * (scale.unit + level) / _term_spread(design, predictor, k)
         prior = Prior("Normal", mu=0, sigma=width)
         source = scale.source + (f" and level {level:.3g}" if level else "")
         add(f"beta{tail}[{name}]", "real", prior, f"{source}, predictor's sd", width / 2.5)
     for random in predictor.random:
         for k, effect in enumerate(random.effects):
-            width = scale.unit / (1.0 if effect == INTERCEPT else _spread(random.Z[:, k]))
+            varies = effect != INTERCEPT
+            width = scale.unit / (_effect_spread(design, predictor, random, k) if varies else 1.0)
             add(
                 effect_name(tail, random, effect),
                 "positive",
@@ -169,8 +181,28 @@ def _predictor_defaults(
     return found
 
 
-def _spread(column: np.ndarray) -> float:
-    spread = float(np.std(column))
+def _term_spread(design: Design, predictor: PredictorDesign, term: int) -> float:
+    """Standard deviation of a column of X over all rows."""
+    known = None
+    if design.whole is not None and design.whole.moments is not None:
+        name = next(n for n, p in design.predictors.items() if p is predictor)
+        known = float(design.whole.moments.spreads[name][term])
+    return _spread(predictor.X[:, term], known)
+
+
+def _effect_spread(
+    design: Design, predictor: PredictorDesign, random: RandomDesign, effect: int
+) -> float:
+    """Standard deviation of a column of Z over all rows."""
+    known = None
+    if design.whole is not None and design.whole.moments is not None:
+        name = next(n for n, p in design.predictors.items() if p is predictor)
+        known = float(design.whole.moments.effect_spreads[name, random.name][effect])
+    return _spread(random.Z[:, effect], known)
+
+
+def _spread(column: np.ndarray, known: float | None) -> float:
+    spread = float(np.std(column)) if known is None else known
     return spread if spread > 0 else max(abs(float(column[0])), 1e-300)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -13,13 +13,22 @@ from numpy.typing import NDArray
 
 from bayesmixed import expressions, formula
 from bayesmixed._errors import BayesmixedError, DataError, listed, unknown
-from bayesmixed.data import Missing, Table, check_not_dates, is_numeric, numbers, select
+from bayesmixed.data import (
+    Missing,
+    Table,
+    alike,
+    check_not_dates,
+    is_numeric,
+    numbers,
+    select,
+)
 from bayesmixed.expressions import evaluate
 from bayesmixed.family import Family
 from bayesmixed.groups import Groups, parents, tree
 from bayesmixed.links import Link
 from bayesmixed.predictor import Floats, PredictorDesign, build_predictor
 from bayesmixed.spec import ModelSpec
+from bayesmixed.whole import Counted, Whole
 
 # Names of variables and dimensions in every model; a grouping cannot have one of them too.
 _TAKEN = frozenset(
@@ -33,6 +42,9 @@ _TAKEN = frozenset(
 @dataclass(frozen=True)
 class Design:
     """A spec met by data.
+
+    Where the data are more than memory holds, `table`, `y` and the matrices are those of some rows,
+    among them one of every group and category, and `whole` says what is known of all of them.
 
     Parameters
     ----------
@@ -50,6 +62,8 @@ class Design:
         Known standard deviation of each outcome.
     categories : tuple of str
         Names of an ordinal outcome's categories.
+    whole : Whole, optional
+        Where not all rows are in memory.
     """
 
     spec: ModelSpec
@@ -59,6 +73,91 @@ class Design:
     trials: Floats | None = None
     sampling_sd: Floats | None = None
     categories: tuple[str, ...] = ()
+    whole: Whole | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, in memory or not."""
+        return len(self.y) if self.whole is None else self.whole.rows
+
+    @property
+    def size(self) -> str:
+        """The number of rows in words."""
+        parts = "" if self.whole is None else f" in {self.whole.parts:,} partitions"
+        return f"{self.rows:,} rows{parts}"
+
+    def need_rows(self, what: str) -> None:
+        """Refuse what takes every row where they are not in memory.
+
+        Raises
+        ------
+        BayesmixedError
+            Saying what to do instead.
+        """
+        if self.whole is not None:
+            raise BayesmixedError(
+                f"{what} takes every row, but the {self.size} of this model were read part by part "
+                "and are not in memory. Fit the model to a table in memory, such as "
+                "pandas.read_parquet(...) of the rows that matter."
+            )
+
+    def reduce[T](self, function: Callable[[Design], T], merge: Callable[[Sequence[T]], T]) -> T:
+        """Work something out from all rows: at once, or part by part where they are in parts.
+
+        Parameters
+        ----------
+        function : callable
+            From the design of some rows to a result.
+        merge : callable
+            From results to that of their rows together.
+
+        Raises
+        ------
+        BayesmixedError
+            If the rows can no longer be read.
+        """
+        if self.whole is None:
+            return function(self)
+        if self.whole.source is None:
+            self.need_rows("Fitting a loaded model")
+        assert self.whole.source is not None
+        return self.whole.source.reduce(self, function, merge)
+
+    def sample(self) -> Design:
+        """All rows or, where they are read in parts, all rows of some groups."""
+        if self.whole is None or self.whole.source is None:
+            return self
+        found: Design = self.whole.source.sample(self)
+        return found
+
+    def at(self, frame: pd.DataFrame) -> Design:
+        """The same model for the rows of another table, with groups and categories as here.
+
+        Raises
+        ------
+        DataError
+            If a value cannot be used, or a group or category is not among those here.
+        """
+        frame = alike(frame, self.table.frame)
+        trials, sampling_sd = _trials(self.spec, frame), _sampling_sd(self.spec, frame)
+        y, _ = _outcome(self.spec, frame)
+        _check_support(self.family, y, trials, frame)
+        predictors = {name: p.at(frame) for name, p in self.predictors.items()}
+        for random in (r for p in predictors.values() for r in p.random):
+            if (random.groups.index < 0).any():
+                raise DataError(
+                    f"Some labels of {random.name!r} are written differently in different parts of "
+                    "the data; make text of the column beforehand."
+                )
+        table = Table(frame, {}, 0)
+        return replace(
+            self,
+            table=table,
+            y=y,
+            predictors=predictors,
+            trials=trials,
+            sampling_sd=sampling_sd,
+        )
 
     @property
     def family(self) -> Family:
@@ -82,7 +181,11 @@ class Design:
         ordered = any(p.support == "ordered" for p in self.family.parameters)
         replaced = ordered and parameter == self.family.parameters[0].name
         shifted = self.spec.center and (predictor.has_intercept or replaced)
-        return np.asarray(X.mean(axis=0)) if shifted else np.zeros(X.shape[1])
+        if not shifted:
+            return np.zeros(X.shape[1])
+        if self.whole is not None and self.whole.moments is not None:
+            return self.whole.moments.means[parameter][int(predictor.has_intercept) :]
+        return np.asarray(X.mean(axis=0))
 
     @property
     def groups(self) -> tuple[Groups, ...]:
@@ -97,7 +200,11 @@ class Design:
 
     def tree(self) -> str:
         """Draw the groupings with their number of groups and sizes."""
-        return tree(self.groups) if self.groups else "no groups"
+        groups = self.groups
+        if self.whole is not None:
+            sizes = self.whole.sizes
+            groups = tuple(Counted(g.grouping, g.labels, g.index, sizes[g.name]) for g in groups)
+        return tree(groups) if groups else "no groups"
 
 
 def variables(spec: ModelSpec) -> tuple[str, ...]:
@@ -113,7 +220,9 @@ def variables(spec: ModelSpec) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*first, *names]))
 
 
-def build_design(spec: ModelSpec, data: Any, missing: Missing = "drop") -> Design:
+def build_design(
+    spec: ModelSpec, data: Any, missing: Missing = "drop", whole: Whole | None = None
+) -> Design:
     """Check the data against the spec and encode them.
 
     Parameters
@@ -124,6 +233,8 @@ def build_design(spec: ModelSpec, data: Any, missing: Missing = "drop") -> Desig
         pandas, polars, or anything narwhals understands.
     missing : {"drop", "raise"}
         What to do with incomplete rows.
+    whole : Whole, optional
+        What is known of all rows where `data` holds some of them.
 
     Raises
     ------
@@ -144,7 +255,7 @@ def build_design(spec: ModelSpec, data: Any, missing: Missing = "drop") -> Desig
         name: build_predictor(p, frame, name, ordered and name == family.parameters[0].name)
         for name, p in spec.predictors.items()
     }
-    design = Design(spec, table, y, predictors, trials, sampling_sd, categories)
+    design = Design(spec, table, y, predictors, trials, sampling_sd, categories, whole)
     _check_names(design)
     _check_row_effects(design)
     _check_same_groups(design)
@@ -152,6 +263,13 @@ def build_design(spec: ModelSpec, data: Any, missing: Missing = "drop") -> Desig
 
 
 def _response(spec: ModelSpec, frame: pd.DataFrame) -> tuple[Floats, tuple[str, ...]]:
+    y, categories = _outcome(spec, frame)
+    if len(y) > 1 and spec.family.support == Family.support and np.ptp(y) == 0:
+        raise DataError(f"The outcome {spec.response!r} is constant ({y[0]:g}) in all rows.")
+    return y, categories
+
+
+def _outcome(spec: ModelSpec, frame: pd.DataFrame) -> tuple[Floats, tuple[str, ...]]:
     value = evaluate(spec.response, frame)
     column = value if isinstance(value, pd.Series) else pd.Series(value, index=frame.index)
     if spec.family.is_categorical:
@@ -166,8 +284,6 @@ def _response(spec: ModelSpec, frame: pd.DataFrame) -> tuple[Floats, tuple[str, 
         )
     with np.errstate(all="ignore"):
         y = column.to_numpy(dtype=float)
-    if len(y) > 1 and spec.family.support == Family.support and np.ptp(y) == 0:
-        raise DataError(f"The outcome {spec.response!r} is constant ({y[0]:g}) in all rows.")
     return y, ()
 
 
@@ -286,7 +402,7 @@ def _check_row_effects(design: Design) -> None:
     )
     for predictor in design.predictors.values():
         for random in predictor.random:
-            if len(random.groups.labels) == len(design.y) and not several:
+            if len(random.groups.labels) == design.rows and not several:
                 raise DataError(
                     f"Every row is its own group of {random.name!r}, and family "
                     f"{design.family.name} cannot tell such effects from its own variation. Use a "

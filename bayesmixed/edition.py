@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from zlib import crc32
 
@@ -17,3 +18,17 @@ _FILES = (
 
 #: A number above 0 that changes with any of the files.
 EDITION = 1 + crc32(b"".join((Path(__file__).parent / name).read_bytes() for name in _FILES))
+
+
+def on_disk[T](compiled: Callable[[bool], T]) -> T:
+    """Compile with numba's cache on disk, or without where there is no place that can be written.
+
+    Parameters
+    ----------
+    compiled : callable
+        Takes whether to use the cache.
+    """
+    try:
+        return compiled(True)
+    except RuntimeError:
+        return compiled(False)

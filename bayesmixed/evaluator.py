@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from bayesmixed import lkj
-from bayesmixed.edition import EDITION
+from bayesmixed.edition import EDITION, on_disk
 from bayesmixed.elimination import (
     FAST,
     Coupling,
@@ -667,9 +667,8 @@ def draw_effects():
     """The compiled `_draw_effects`; numba finds it on disk unless the edition changed."""
     edition = EDITION
 
-    @njit(cache=True)
     def run(points, noise, program):
         if edition:
             _draw_effects(points, noise, program)
 
-    return run
+    return on_disk(lambda cache: njit(cache=cache)(run))

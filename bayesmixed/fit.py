@@ -26,6 +26,7 @@ from bayesmixed.links import LINKS, Link
 from bayesmixed.names import suffix
 from bayesmixed.spec import ModelSpec
 from bayesmixed.tables import formats
+from bayesmixed.whole import Whole
 
 _FORMAT = 1
 _MAX_EFFECTS_CHECKED = 1000
@@ -145,6 +146,7 @@ class Fit:
         -------
         DataArray (chain, draw, row)
         """
+        self.design.need_rows("The linear predictor")
         name = parameter or self.design.family.parameters[0].name
         predictor, tail = self.design.predictors[name], suffix(self.design, name)
         posterior = self.posterior
@@ -182,6 +184,7 @@ class Fit:
 
     def pieces(self) -> Iterator[Fit]:
         """The fit cut into runs of consecutive draws, so that draws x rows fit in memory."""
+        self.design.need_rows("What is worked out row by row")
         posterior = self.posterior
         a_draw = max(1, posterior.sizes["chain"] * len(self.design.y))
         step = max(1, _MAX_VALUES // a_draw)
@@ -230,7 +233,7 @@ class Fit:
     def _with_data(self) -> xr.DataTree:
         """The tree with the data used and the model, from which the rest can be rebuilt."""
         tree, table = self.tree.copy(), self.design.table
-        columns, kinds = _encode(table.frame)
+        columns, kinds = encode_table(table.frame)
         tree["data"] = xr.DataTree(columns)
         own = [
             self.spec.family is not FAMILIES.get(self.spec.family.name),
@@ -243,6 +246,7 @@ class Fit:
             "dropped": json.dumps([dict(table.dropped), table.rows_dropped]),
             "notes": json.dumps(self.notes),
             "own": json.dumps(own),
+            "whole": json.dumps(_whole(self.design)),
         }
         return tree
 
@@ -258,7 +262,7 @@ class Fit:
         table = self.summary().rename_axis(None)
         lines = [
             *self.spec.formula.splitlines(),
-            f"{self.spec.family.name} ({self.spec.link.name}), {len(self.design.y):,} rows",
+            f"{self.spec.family.name} ({self.spec.link.name}), {self.design.size}",
             self.design.tree(),
             *self.notes,
             "",
@@ -267,6 +271,14 @@ class Fit:
             table.to_string(formatters=formats(table)),
         ]
         return "\n".join(lines)
+
+
+def _whole(design: Design) -> Any:
+    """What is known of rows that are not in memory, as JSON has it."""
+    if design.whole is None:
+        return None
+    sizes = {name: every.tolist() for name, every in design.whole.sizes.items()}
+    return [design.whole.rows, design.whole.parts, sizes]
 
 
 def load(path: str | PathLike[str], family: Family | None = None, link: Link | None = None) -> Fit:
@@ -299,8 +311,13 @@ def load(path: str | PathLike[str], family: Family | None = None, link: Link | N
     _check_own(target, "family", values["family"], family, own_family)
     _check_own(target, "link", values["link"], link, own_link)
     spec = ModelSpec.from_dict(values, family, link)
-    frame = _decode(tree["data"].to_dataset(), json.loads(tree.attrs["columns"]))
-    design = build_design(spec, frame)
+    frame = decode_table(tree["data"].to_dataset(), json.loads(tree.attrs["columns"]))
+    rows_and_parts = json.loads(tree.attrs.get("whole", "null"))
+    whole = None
+    if rows_and_parts is not None:
+        rows, parts, sizes = rows_and_parts
+        whole = Whole(rows, parts, {name: np.array(every) for name, every in sizes.items()})
+    design = build_design(spec, frame, whole=whole)
     dropped, count = json.loads(tree.attrs["dropped"])
     design = Design(**{**vars(design), "table": Table(design.table.frame, dropped, count)})
     notes = tuple(json.loads(tree.attrs["notes"]))
@@ -336,7 +353,7 @@ def _elements(name: str, values: xr.DataArray) -> list[tuple[tuple[int, ...], st
     return found
 
 
-def _encode(frame: pd.DataFrame) -> tuple[xr.Dataset, dict[str, Any]]:
+def encode_table(frame: pd.DataFrame) -> tuple[xr.Dataset, dict[str, Any]]:
     """Columns as plain arrays: labels become codes, and their names go into the attributes."""
     arrays: dict[str, Any] = {}
     kinds: dict[str, Any] = {}
@@ -364,7 +381,8 @@ def _plain(level: Any) -> Any:
     return value if isinstance(value, str | int | float | bool) else str(value)
 
 
-def _decode(columns: xr.Dataset, kinds: dict[str, Any]) -> pd.DataFrame:
+def decode_table(columns: xr.Dataset, kinds: dict[str, Any]) -> pd.DataFrame:
+    """The table that `encode_table` took apart."""
     frame = {}
     for i, (name, kind) in enumerate(kinds.items()):
         values = columns[f"column_{i}"].to_numpy()

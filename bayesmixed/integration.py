@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesmixed.compress import cross_products, unique_rows
+from bayesmixed.compress import Sums, add_up, cross_products, places, unique_rows
 from bayesmixed.design import Design
 from bayesmixed.evaluator import Program
 from bayesmixed.groups import parents
@@ -51,120 +53,215 @@ def gaussian_program(design: Design, layout: Layout, levels: Sequence[str]) -> P
     levels : sequence of str
         The groupings, from the inside out; none where all effects are sampled.
     """
-    first = design.family.parameters[0]
+    first, second = design.family.parameters
     predictor = design.predictors[first.name]
-    nested = [next(r for r in predictor.random if r.name == name) for name in levels]
+    nested = _nested(predictor, levels)
     part = population(design, first.name, layout)
     writer = Writer(layout)
     add_means(writer, part, "")
-    rows = len(design.y)
-    leaf = nested[0].groups.index if nested else np.zeros(rows, dtype=np.intp)
-    Z = np.column_stack([r.Z for r in nested]) if nested else np.zeros((rows, 0))
-    weight = np.ones(rows) if design.sampling_sd is None else design.sampling_sd**-2.0
-    stratum, strata_form = _strata(writer, design)
     # Reduced by a first fit, so that nothing large is subtracted from something large.
-    y = np.asarray(design.family.working(design.y), dtype=float) - predictor.offset
-    reference = _first_fit(part.columns, y, weight)
-    y = y - part.columns @ reference
-    records = unique_rows([leaf, stratum], rows)
-    strata = int(stratum.max()) + 1
-    parts = cross_products(records.index, len(records), weight, Z, part.columns, y)
-    totals = cross_products(stratum, strata, weight, part.columns, part.columns, y)
+    normal, strata = design.reduce(partial(_first_pass, part=part), _add_first)
+    reference, *_ = np.linalg.lstsq(normal.sums[0][0], normal.sums[1][0], rcond=None)
+    if second.name in design.predictors:
+        strata_form = add_predictor(writer, design, second.name, strata.keys)
+    else:
+        known = design.sampling_sd is not None
+        strata_form = writer.form(1, []) if known else add_constant(writer, second)
+    second_pass = partial(
+        _second_pass, part=part, levels=levels, layout=layout, reference=reference, strata=strata
+    )
+    found = design.reduce(second_pass, _add_second)
+    (leaf, stratum), (ZZ, ZX, Zy) = found.records.keys, found.records.sums
+    rows, yy, Xy, XX = found.totals.sums
     arrays = {
-        "ZZ": np.moveaxis(parts.ZZ, 0, -1),
-        "ZX": np.moveaxis(parts.ZX, 0, -1),
-        "Zy": parts.Zy.T,
-        "rows": np.bincount(stratum, minlength=strata),
-        "yy": np.bincount(stratum, weights=weight * y**2, minlength=strata),
-        "Xy": totals.Zy,
-        "XX": totals.ZZ,
+        "ZZ": np.moveaxis(ZZ, 0, -1),
+        "ZX": np.moveaxis(ZX, 0, -1),
+        "Zy": Zy.T,
+        "rows": rows,
+        "yy": yy,
+        "Xy": Xy,
+        "XX": XX,
         "reference": reference,
         "terms": [writer.positions[name] for name in part.names],
-        "leaf": leaf[records.first],
-        "stratum": stratum[records.first],
+        "leaf": leaf,
+        "stratum": stratum,
         "sizes": [r.size for r in nested],
         "counts": [len(r.groups.labels) for r in nested],
         "parents": _parents(nested),
         "levels": [layout.effects[f"_{name}"].covariance for name in levels],
     }
-    columns = _columns(writer, predictor, part)
-    arrays |= _coupling(columns, records.index, stratum, weight, Z, part.columns, y)
     shape = [0, 0, 0, strata_form, 1]
-    return writer.program(shape=shape, **arrays)
+    return writer.program(shape=shape, **arrays, **_coupling(found))
 
 
-def _strata(writer: Writer, design: Design) -> tuple[NDArray[np.intp], int]:
-    """For each row which of the distinct error variances it has; and the form that gives them."""
-    second = design.family.parameters[1]
-    rows = len(design.y)
-    if second.name in design.predictors:
-        strata = unique_rows(sorting(design.predictors[second.name]), rows)
-        return strata.index, add_predictor(writer, design, second.name, strata)
-    same = np.zeros(rows, dtype=np.intp)
-    if design.sampling_sd is not None:
-        return same, writer.form(1, [])
-    return same, add_constant(writer, second)
+def _nested(predictor: PredictorDesign, levels: Sequence[str]) -> list[RandomDesign]:
+    return [next(r for r in predictor.random if r.name == name) for name in levels]
+
+
+def _outcome(design: Design) -> tuple[Floats, Floats]:
+    """The outcome less its offset, and the rows' weights."""
+    y = np.asarray(design.family.working(design.y), dtype=float)
+    weight = np.ones(len(y)) if design.sampling_sd is None else design.sampling_sd**-2.0
+    return y - design.predictors[design.family.parameters[0].name].offset, weight
+
+
+def _telling(design: Design) -> list[NDArray[Any]]:
+    """Columns that tell error variances apart."""
+    second = design.predictors.get(design.family.parameters[1].name)
+    return [] if second is None else sorting(second)
+
+
+def _first_pass(design: Design, part: Population) -> tuple[Sums, Sums]:
+    """The normal equations of weighted least squares, and the distinct error variances' rows."""
+    X = part.columns(design.predictors[design.family.parameters[0].name])
+    y, weight = _outcome(design)
+    one = np.zeros(len(y), dtype=np.intp)
+    sums = cross_products(one, 1, weight, X, X, y)
+    columns = _telling(design)
+    first = unique_rows(columns, len(y)).first
+    strata = Sums(tuple(c[first] for c in columns), (np.zeros(len(first)),))
+    return Sums((), (sums.ZZ, sums.Zy)), strata
+
+
+def _add_first(parts: Sequence[tuple[Sums, Sums]]) -> tuple[Sums, Sums]:
+    normal, strata = zip(*parts, strict=True)
+    return add_up(normal), add_up(strata)
+
+
+@dataclass(frozen=True)
+class _Products:
+    """Cross-products of the rows.
+
+    Parameters
+    ----------
+    records : Sums
+        By innermost group and error variance: ZZ, ZX and Zy.
+    totals : Sums
+        By error variance: number of rows, yy, Xy and XX.
+    links, sums, pairs : tuple of Sums
+        Of each sampled effect, or pair of them, by the keys of `elimination.Coupling`; for links
+        the innermost group and the error variance in the record's place.
+    """
+
+    records: Sums
+    totals: Sums
+    links: tuple[Sums, ...]
+    sums: tuple[Sums, ...]
+    pairs: tuple[Sums, ...]
+
+
+def _add_second(parts: Sequence[_Products]) -> _Products:
+    def each(name: str) -> tuple[Sums, ...]:
+        every = zip(*(getattr(p, name) for p in parts), strict=True)
+        return tuple(add_up(of_one) for of_one in every)
+
+    return _Products(
+        add_up([p.records for p in parts]),
+        add_up([p.totals for p in parts]),
+        each("links"),
+        each("sums"),
+        each("pairs"),
+    )
+
+
+def _second_pass(
+    design: Design,
+    part: Population,
+    levels: Sequence[str],
+    layout: Layout,
+    reference: Floats,
+    strata: Sums,
+) -> _Products:
+    """All cross-products with what the first fit leaves over."""
+    predictor = design.predictors[design.family.parameters[0].name]
+    nested = _nested(predictor, levels)
+    X = part.columns(predictor)
+    y, weight = _outcome(design)
+    rows = len(y)
+    y = y - X @ reference
+    leaf = nested[0].groups.index if nested else np.zeros(rows, dtype=np.intp)
+    Z = np.column_stack([r.Z for r in nested]) if nested else np.zeros((rows, 0))
+    telling = _telling(design)
+    stratum = places(telling, strata.keys) if telling else np.zeros(rows, dtype=np.intp)
+    records = unique_rows([leaf, stratum], rows)
+    by_record = cross_products(records.index, len(records), weight, Z, X, y)
+    met = unique_rows([stratum], rows)
+    totals = cross_products(met.index, len(met), weight, X, X, y)
+    yy = np.bincount(met.index, weights=weight * y**2, minlength=len(met))
+    columns = _columns(layout, predictor, part)
+    links, sums, pairs = [], [], []
+    for i, (column, z) in enumerate(columns):
+        sampled = z[:, None]
+        links.append(_summed([leaf, stratum, column], weight, sampled, Z, y))
+        sums.append(_summed([stratum, column], weight, sampled, X, y))
+        for j, (other, x) in enumerate(columns[: i + 1]):
+            both = unique_rows([stratum, column, other], rows)
+            twice = 1.0 if i == j else 2.0
+            total = np.bincount(both.index, weights=twice * weight * z * x, minlength=len(both))
+            keys = (stratum[both.first], column[both.first], other[both.first])
+            pairs.append(Sums(keys, (total,)))
+    return _Products(
+        Sums(
+            (leaf[records.first], stratum[records.first]),
+            (by_record.ZZ, by_record.ZX, by_record.Zy),
+        ),
+        Sums((stratum[met.first],), (np.bincount(met.index), yy, totals.Zy, totals.ZZ)),
+        tuple(links),
+        tuple(sums),
+        tuple(pairs),
+    )
+
+
+def _summed(
+    keys: Sequence[NDArray[np.intp]], weight: Floats, Z: Floats, X: Floats, y: Floats
+) -> Sums:
+    """Cross-products of one column with X and y over the rows of each key."""
+    met = unique_rows(keys, len(y))
+    found = cross_products(met.index, len(met), weight, Z, X, y)
+    return Sums(tuple(k[met.first] for k in keys), (found.ZX[:, 0], found.Zy[:, 0]))
 
 
 def _columns(
-    writer: Writer, predictor: PredictorDesign, part: Population
+    layout: Layout, predictor: PredictorDesign, part: Population
 ) -> list[tuple[NDArray[np.intp], Floats]]:
     """For each sampled effect the place of each row's group among the values, and its multiplier.
 
     The places are those of `evaluator._values`.
     """
     absorbed = {key for carried in part.carried.values() for key in carried.outer}
+    randoms = {r.name: r for r in predictor.random}
     found, place = [], 0
-    for key in writer.effects:
-        e = writer.layout.effects[key]
+    for e in layout.effects.values():
+        if e.at < 0:
+            continue
         groups = len(e.random.groups.labels)
         for k, effect in enumerate(e.random.effects):
             if not e.tail and (effect, e.random.name) not in absorbed:
-                found.append((e.random.groups.index + place, e.random.Z[:, k]))
+                random = randoms[e.random.name]
+                found.append((random.groups.index + place, random.Z[:, k]))
             place += groups
     return found
 
 
-def _coupling(
-    columns: Sequence[tuple[NDArray[np.intp], Floats]],
-    record: NDArray[np.intp],
-    stratum: NDArray[np.intp],
-    weight: Floats,
-    Z: Floats,
-    X: Floats,
-    y: Floats,
-) -> dict[str, Any]:
+def _coupling(found: _Products) -> dict[str, Any]:
     """The arrays of `elimination.Coupling`."""
-    rows = len(y)
-    found: dict[str, list[NDArray[Any]]] = {}
+    arrays: dict[str, list[NDArray[Any]]] = {}
 
-    def add(**arrays: NDArray[Any]) -> None:
-        for name, array in arrays.items():
-            found.setdefault(name, []).append(array)
+    def add(**given: NDArray[Any]) -> None:
+        for name, array in given.items():
+            arrays.setdefault(name, []).append(array)
 
-    for i, (column, z) in enumerate(columns):
-        met = unique_rows([record, column], rows)
-        sums = cross_products(met.index, len(met), weight, z[:, None], Z, y)
-        add(link_record=record[met.first], link_column=column[met.first], link=sums.ZX[:, 0].T)
-        met = unique_rows([stratum, column], rows)
-        sums = cross_products(met.index, len(met), weight, z[:, None], X, y)
-        add(sum_stratum=stratum[met.first], sum_column=column[met.first])
-        add(sum_y=sums.Zy[:, 0], sum_X=sums.ZX[:, 0].T)
-        for j, (other, x) in enumerate(columns[: i + 1]):
-            met = unique_rows([stratum, column, other], rows)
-            twice = 1.0 if i == j else 2.0
-            total = np.bincount(met.index, weights=twice * weight * z * x, minlength=len(met))
-            add(pair_stratum=stratum[met.first], pair=total)
-            add(pair_first=column[met.first], pair_second=other[met.first])
-    return {name: np.concatenate(parts, axis=-1) for name, parts in found.items()}
-
-
-def _first_fit(X: Floats, y: Floats, weight: Floats) -> Floats:
-    """Weighted least squares; it need not be precise."""
-    one = np.zeros(len(y), dtype=np.intp)
-    sums = cross_products(one, 1, weight, X, X, y)
-    found, *_ = np.linalg.lstsq(sums.ZZ[0], sums.Zy[0], rcond=None)
-    return np.asarray(found, dtype=np.float64)
+    for one in found.links:
+        leaf, stratum, column = one.keys
+        record = places([leaf, stratum], found.records.keys)
+        add(link_record=record, link_column=column, link=one.sums[0].T)
+    for one in found.sums:
+        add(sum_stratum=one.keys[0], sum_column=one.keys[1])
+        add(sum_y=one.sums[1], sum_X=one.sums[0].T)
+    for one in found.pairs:
+        add(pair_stratum=one.keys[0], pair=one.sums[0])
+        add(pair_first=one.keys[1], pair_second=one.keys[2])
+    return {name: np.concatenate(parts, axis=-1) for name, parts in arrays.items()}
 
 
 def _parents(nested: Sequence[RandomDesign]) -> NDArray[np.intp]:

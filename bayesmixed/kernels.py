@@ -456,9 +456,7 @@ def _counts(
     y: Floats, trials: Floats | None, index: Integers, count: int, sufficient: bool
 ) -> Columns:
     total, n = _sums(y, index, count)
-    if sufficient:
-        return [total, n], _count_tails(y)
-    if (total[index] != y * n[index]).any():
+    if not sufficient and (total[index] != y * n[index]).any():
         raise BayesmixedError(
             "Rows with different outcomes were to become one although alpha differs by row. Give "
             "them an index each."
@@ -466,13 +464,12 @@ def _counts(
     return [total, n], _NOTHING
 
 
-def _count_tails(y: Floats) -> Floats:
-    """What the gamma functions need of all outcomes.
+def _count_tails(values: Floats, often: Integers) -> Floats:
+    """What the gamma functions need of all outcomes, from the distinct ones and their counts.
 
     A number J, how many outcomes are above j for 0 <= j < J, then the distinct outcomes above J,
     then how often each occurs. J is where one more term costs less than what it saves.
     """
-    values, often = np.unique(y, return_counts=True)
     least = min(_LARGE, max(values[-1], 1.0))
     bounds = np.concatenate([[least], values[values > least]])
     far = len(values) - np.searchsorted(values, bounds, side="right")
@@ -495,6 +492,9 @@ class Kernel:
         What is compiled.
     statistics : callable
         ``(y, trials, index, count, sufficient) -> (columns, further numbers)``.
+    further : callable, optional
+        Where rows may become one: ``(distinct outcomes, how often each occurs) -> further numbers``
+        for all rows together.
     sufficient : callable
         ``varies -> bool``: whether rows that differ in nothing but `y` may become one row, given
         which of the family's parameters differ between rows.
@@ -504,6 +504,7 @@ class Kernel:
     function: Callable[..., Any]
     statistics: Callable[[Floats, Floats | None, Integers, int, bool], Columns]
     sufficient: Callable[[Sequence[int]], bool] = lambda varies: True
+    further: Callable[[Floats, Integers], Floats] | None = None
 
     def entry(self) -> Any:
         """The kernel as a ``numba`` C function: ``.address`` is where it is, ``.ctypes`` calls it.
@@ -543,6 +544,8 @@ class Kernel:
             If outcomes that share a row differ although that is not sufficient.
         """
         columns, further = self.statistics(y, trials, index, count, sufficient)
+        if sufficient and self.further is not None:
+            further = self.further(*np.unique(y, return_counts=True))
         return np.concatenate([*columns, further]), len(further)
 
 
@@ -567,6 +570,7 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
                 _negative_binomial_log,
                 _counts,
                 lambda varies: not varies[1],
+                _count_tails,
             ),
             Kernel("gaussian_identity", _gaussian_identity, _moments),
         )

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
+import sys
 import warnings
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 
 from bayesmixed.design import Design
-from bayesmixed.edition import EDITION
-from bayesmixed.evaluator import Program, log_density
+from bayesmixed.edition import EDITION, on_disk
+from bayesmixed.evaluator import Program, draw_effects, log_density
 from bayesmixed.integration import gaussian_program
 from bayesmixed.kernels import KERNELS
 from bayesmixed.layout import Priors, lay_out
@@ -84,7 +88,7 @@ def machine(program: Program, kernel: int, recovery: Recovery) -> LogDensity:
 
 def _note(program: Program, recovery: Recovery) -> str:
     """How many distinct rows the likelihood has, where that is fewer than there are rows."""
-    rows, distinct = len(recovery.design.y), int(program.shape[1])
+    rows, distinct = recovery.design.rows, int(program.shape[1])
     return f"{rows:,} rows -> {distinct:,} distinct ones" if 0 < distinct < rows else ""
 
 
@@ -97,7 +101,24 @@ _LENGTH = 2 * len(Program._fields) + 1
 
 @cache
 def _entry() -> Any:
-    """The compiled log-density; numba finds it on disk unless a file that it comes from changed."""
+    """The compiled log-density, from disk unless a file that it comes from changed.
+
+    It is compiled in a process of its own: in the one that compiles, other copies of its parts are
+    linked than in those that load it, and another rounding makes other draws from the same seed.
+    """
+    kept = draw_effects().stats.cache_path
+    mark = Path(kept or "") / f"bayesmixed-{EDITION}-{numba.__version__}"
+    if kept and not mark.exists():
+        code = "from bayesmixed.machine import compiled; compiled()"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+        with suppress(OSError):
+            if not done.returncode:
+                mark.touch()
+    return compiled()
+
+
+def compiled() -> Any:
+    """Compile the log-density for nutpie, or load it."""
     edition = EDITION
 
     def logp(size, x, gradient, value, where):
@@ -112,4 +133,4 @@ def _entry() -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", numba.NumbaWarning)
-        return numba.cfunc(LOGP, cache=True)(logp)
+        return on_disk(lambda cache: numba.cfunc(LOGP, cache=cache)(logp))

@@ -31,6 +31,7 @@ from bayesmixed.links import Link
 from bayesmixed.logdensity import LogDensity
 from bayesmixed.machine import state
 from bayesmixed.names import coords, dims, public_names
+from bayesmixed.partitions import Partitions
 from bayesmixed.sample import Draws, Settings, sample
 from bayesmixed.spec import ModelSpec
 
@@ -48,7 +49,9 @@ class Model:
         ``"y ~ x + (1 + x | g)"`` as in lme4: ``||`` for uncorrelated effects, ``a/b`` for b nested
         in a, ``a:b`` for combinations, ``offset(...)``, and ``k | trials(n)`` on the left.
     data : table
-        pandas, polars, or anything narwhals understands; a row for each observation.
+        pandas, polars, or anything narwhals understands; a row for each observation. A Dask
+        DataFrame, or the path, pattern or list of parquet files, is read part by part and never
+        held in memory.
     family : str or Family
         The outcome's distribution; see `bayesmixed.families`.
     link : str or Link, optional
@@ -104,10 +107,10 @@ class Model:
         marginalize: Marginalize = "auto",
         missing: Missing = "drop",
     ) -> None:
-        frame = to_pandas(data)
+        table = _table(data)
         spec, notes = build_spec(
             formula,
-            frame,
+            table.example(hierarchy) if isinstance(table, Partitions) else table,
             get_family(family),
             link,
             hierarchy,
@@ -116,12 +119,12 @@ class Model:
             sampling_sd,
             center,
         )
-        self._meet(spec, frame, missing, centered, marginalize, notes)
+        self._meet(spec, table, missing, centered, marginalize, notes)
 
     def _meet(
         self,
         spec: ModelSpec,
-        frame: pd.DataFrame,
+        table: pd.DataFrame | Partitions,
         missing: Missing,
         centered: Collection[str] | None,
         marginalize: Marginalize,
@@ -129,10 +132,15 @@ class Model:
     ) -> None:
         """Check the spec against the data, and decide all that depends on them."""
         self.spec, self._chosen = spec, (missing, centered, marginalize, notes)
-        self.design: Design = build_design(spec, frame, missing)
+        if isinstance(table, Partitions):
+            self.design: Design = table.design(
+                spec, missing, lambda design: _integrated(design, centered, marginalize)
+            )
+        else:
+            self.design = build_design(spec, table, missing)
         self._priors: Mapping[str, AssignedPrior] = assign_priors(self.design)
         self.integrated = _integrated(self.design, centered, marginalize)
-        self.centered = _centered(self.design, centered) - set(self.integrated)
+        self.centered = _centered(self.design, centered, self.integrated)
         dropped = self.design.table.note
         self.notes: tuple[str, ...] = (*notes, *([dropped] if dropped else []))
 
@@ -140,7 +148,7 @@ class Model:
     def from_spec(cls, spec: ModelSpec, data: Any, *, missing: Missing = "drop") -> Model:
         """A model from what was asked, as `ModelSpec.from_dict` reads it, and a table."""
         model = cls.__new__(cls)
-        model._meet(spec, to_pandas(data), missing, None, "auto", ())
+        model._meet(spec, _table(data), missing, None, "auto", ())
         return model
 
     def with_data(self, data: Any) -> Model:
@@ -150,7 +158,7 @@ class Model:
         choices stay.
         """
         model = type(self).__new__(type(self))
-        model._meet(self.spec, to_pandas(data), *self._chosen)
+        model._meet(self.spec, _table(data), *self._chosen)
         return model
 
     def with_outcome(self, values: pd.Series[Any]) -> Model:
@@ -167,6 +175,7 @@ class Model:
         DataError
             If a row has no counterpart, or the outcome is not possible for the family.
         """
+        self.design.need_rows("Another outcome")
         frame, name = self.design.table.frame, "outcome"
         if not values.index.is_unique or not values.index.isin(frame.index).all():
             raise DataError(
@@ -193,11 +202,25 @@ class Model:
 
     @cached_property
     def pymc(self) -> pm.Model:
-        """The model as an ordinary `pymc.Model`."""
+        """The model as an ordinary `pymc.Model`.
+
+        Raises
+        ------
+        BayesmixedError
+            If the rows are not in memory.
+        """
+        self.design.need_rows("The PyMC model")
+        return self._graph
+
+    @cached_property
+    def _graph(self) -> pm.Model:
+        """The PyMC model of the rows in the design, which are some of those in partitions."""
         return build_model(self.design, self._priors, self.centered, self.integrated)
 
     def prior_predictive(self, draws: int = 500, seed: int | None = None) -> xr.DataTree:
         """Draw parameters from the priors, and outcomes from them.
+
+        Where the data are read in partitions, the outcomes are those of some rows.
 
         Parameters
         ----------
@@ -221,7 +244,7 @@ class Model:
         if flat:
             raise PriorError(f"Nothing can be drawn from the flat prior of {listed(flat)}.")
         try:
-            with self.pymc, interpreted() as mode, np.errstate(over="ignore"):
+            with self._graph, interpreted() as mode, np.errstate(over="ignore"):
                 drawn = pm.sample_prior_predictive(
                     draws, random_seed=seed, compile_kwargs={"mode": mode}
                 )
@@ -291,13 +314,10 @@ class Model:
         settings = Settings(draws, tune, chains, seed, target_accept, max_depth, progress, cores)
         run = lookup({"nutpie": self._nutpie, "pymc": self._pymc}, sampler, "sampler")
         posterior, statistics, interrupted, note = run(settings)
-        tree = xr.DataTree.from_dict(
-            {
-                "posterior": posterior,
-                "sample_stats": statistics,
-                "observed_data": xr.Dataset({"y": ("row", self.design.y)}),
-            }
-        )
+        groups = {"posterior": posterior, "sample_stats": statistics}
+        if self.design.whole is None:
+            groups["observed_data"] = xr.Dataset({"y": ("row", self.design.y)})
+        tree = xr.DataTree.from_dict(groups)
         tree.attrs["interrupted"] = int(interrupted)
         return Fit(self.design, tree, (*self.notes, *([note] if note else [])))
 
@@ -316,6 +336,8 @@ class Model:
     def _density(self) -> LogDensity:
         """The log-density: from compiled parts where there are such, or else the PyMC graph's."""
         program = state(self.design, self._priors, self.centered, self.integrated)
+        if program is None:
+            self.design.need_rows("A prior that only PyMC can evaluate")
         return program or log_density(self.pymc, public_names(self.design))
 
     def _named(self, values: Mapping[str, Any], drawn: Draws) -> xr.Dataset:
@@ -362,7 +384,7 @@ class Model:
         return "\n".join(
             [
                 *spec.formula.splitlines(),
-                f"{spec.family.name} ({spec.link.name}), {len(design.y):,} rows",
+                f"{spec.family.name} ({spec.link.name}), {design.size}",
                 design.tree(),
                 *([f"integrated out: {', '.join(self.integrated)}"] if self.integrated else []),
                 *(
@@ -382,14 +404,23 @@ class Model:
         return f"Model({self.spec.formula!r}, family={self.spec.family.name!r})"
 
 
-def _centered(design: Design, given: Collection[str] | None) -> frozenset[str]:
-    """The user's choice, checked, or the data's."""
-    if given is None:
-        return rich_groupings(design)
+def _table(data: Any) -> pd.DataFrame | Partitions:
+    partitions = Partitions.of(data)
+    return to_pandas(data) if partitions is None else partitions
+
+
+def _centered(
+    design: Design, given: Collection[str] | None, integrated: Collection[str]
+) -> frozenset[str]:
+    """The user's choice, checked, or the data's; none that are integrated out."""
     known = {r.name: r for r in design.predictors[design.family.parameters[0].name].random}
+    if given is None:
+        if known.keys() <= set(integrated):
+            return frozenset()
+        return rich_groupings(design.sample()) - set(integrated)
     for name in given:
         lookup(known, name, "grouping")
-    return frozenset(given)
+    return frozenset(given) - set(integrated)
 
 
 def _integrated(

@@ -181,7 +181,7 @@ def build_predictor(
         slope that does not vary within any group.
     """
     _check_levels(spec.fixed, frame)
-    X, names, encoder = _encode(spec.fixed, frame)
+    X, names, encoder = encode_terms(spec.fixed, frame)
     if drop_intercept and INTERCEPT in names:
         X, names = X[:, 1:], names[1:]
     _check_columns(X, names, parameter, implicit_intercept=drop_intercept)
@@ -240,7 +240,14 @@ def _unseen(given: str | Encoder, frame: pd.DataFrame) -> str:
     return "some rows have a category that is not among the levels"
 
 
-def _encode(code: str, frame: pd.DataFrame) -> tuple[Floats, tuple[str, ...], Encoder]:
+def encode_terms(code: str, frame: pd.DataFrame) -> tuple[Floats, tuple[str, ...], Encoder]:
+    """Columns of a formula's terms, their names, and how they were made.
+
+    Raises
+    ------
+    DataError
+        If the terms cannot be worked out, have one level only, or share a name.
+    """
     matrix = _matrix(code, frame, f"{code} cannot be worked out from the data")
     encoder = matrix.model_spec
     made = [name for part in encoder.structure for name in part.columns]
@@ -358,7 +365,7 @@ def _random_design(terms: Sequence[RandomTerm], frame: pd.DataFrame) -> RandomDe
     encoders: list[Encoder] = []
     for term in terms:
         _check_levels(term.effects, frame)
-        Z, names, encoder = _encode(term.effects, frame)
+        Z, names, encoder = encode_terms(term.effects, frame)
         if not names:
             raise DataError(f"The term {term} has no effect; write (1 | {groups.name}).")
         repeated = [name for name in names if name in effects]

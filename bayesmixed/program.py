@@ -7,13 +7,14 @@ scales, apart from effects that are integrated out and constants that are droppe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesmixed.compress import Unique, unique_rows
+from bayesmixed.compress import Sums, add_up, unique_rows
 from bayesmixed.design import Design
 from bayesmixed.evaluator import COLUMN, EFFECT, FLOAT_FIELDS, FORM, LOG, LOGIT, Program
 from bayesmixed.family import Parameter
@@ -147,8 +148,12 @@ class Population:
     ----------
     names : tuple of str
         Names of the coefficients' priors.
-    columns : array, shape (rows, coefficients)
-        What they are multiplied by: centred, and without what the groups' values carry.
+    intercept : bool
+        Whether the first of them is the intercept.
+    free : array of bool, shape (slopes,)
+        The slopes that the groups' values do not carry.
+    means : array, shape (slopes,)
+        What is subtracted from the columns of the slopes.
     carried : mapping of str to Carried
         What centred groupings carry.
     slopes : tuple of str
@@ -156,13 +161,21 @@ class Population:
     """
 
     names: tuple[str, ...]
-    columns: Floats
+    intercept: bool
+    free: NDArray[np.bool_]
+    means: Floats
     carried: Mapping[str, Carried]
     slopes: tuple[str, ...]
 
+    def columns(self, predictor: PredictorDesign) -> Floats:
+        """What the coefficients are multiplied by, shape (rows, coefficients)."""
+        X = predictor.X[:, int(predictor.has_intercept) :]
+        columns = (X - self.means)[:, self.free]
+        return np.column_stack([np.ones(len(X)), columns]) if self.intercept else columns
+
 
 def population(design: Design, name: str, layout: Layout) -> Population:
-    """Columns that coefficients multiply in a parameter's predictor."""
+    """What coefficients multiply in a parameter's predictor."""
     predictor, tail = design.predictors[name], suffix(design, name)
     X, means = predictor.X[:, int(predictor.has_intercept) :], design.means(name)
     centred = [e.random.name for e in layout.effects.values() if e.centred]
@@ -174,11 +187,9 @@ def population(design: Design, name: str, layout: Layout) -> Population:
             free &= ~weights.any(axis=0)
     slopes = tuple(f"beta{tail}[{term}]" for term in predictor.slopes)
     names = [n for n, f in zip(slopes, free, strict=True) if f]
-    columns = (X - means)[:, free]
-    if predictor.has_intercept and not any(p.intercept for p in carried.values()):
-        names = [f"Intercept{tail}", *names]
-        columns = np.column_stack([np.ones(len(X)), columns])
-    return Population(tuple(names), columns, carried, slopes)
+    intercept = predictor.has_intercept and not any(p.intercept for p in carried.values())
+    names = [f"Intercept{tail}", *names] if intercept else names
+    return Population(tuple(names), intercept, free, means, carried, slopes)
 
 
 def add_means(writer: Writer, part: Population, tail: str) -> None:
@@ -206,35 +217,39 @@ def add_means(writer: Writer, part: Population, tail: str) -> None:
 
 
 def random_steps(
-    writer: Writer, predictor: PredictorDesign, part: Population, tail: str, rows: NDArray[np.intp]
+    writer: Writer, predictor: PredictorDesign, part: Population, tail: str
 ) -> list[tuple[int, int, int, Any, Any]]:
-    """What the sampled effects add to some rows of a predictor."""
+    """What the sampled effects add to the rows of a predictor."""
     absorbed = {key for carried in part.carried.values() for key in carried.outer}
     steps: list[tuple[int, int, int, Any, Any]] = []
     for random in predictor.random:
         number = writer.effects.get(f"{tail}_{random.name}")
         if number is None:
             continue
-        index = random.groups.index[rows]
         for k, effect in enumerate(random.effects):
             if (effect, random.name) in absorbed:
                 continue
-            z = random.Z[rows, k]
-            steps.append((EFFECT, number, k, index, None if (z == 1).all() else z))
+            z = random.Z[:, k]
+            steps.append((EFFECT, number, k, random.groups.index, None if (z == 1).all() else z))
     return steps
 
 
 def add_predictor(
-    writer: Writer, design: Design, name: str, rows: Unique, place: int | None = None
+    writer: Writer,
+    design: Design,
+    name: str,
+    keys: Sequence[NDArray[Any]],
+    place: int | None = None,
 ) -> int:
-    """A whole linear predictor at distinct rows."""
-    predictor, tail = design.predictors[name], suffix(design, name)
+    """A whole linear predictor at distinct rows, of which the columns of `sorting` are given."""
+    predictor, tail = restored(design.predictors[name], keys), suffix(design, name)
+    rows = len(predictor.offset)
     part = population(design, name, writer.layout)
     add_means(writer, part, tail)
-    columns, at = part.columns[rows.first], [writer.positions[n] for n in part.names]
-    steps = random_steps(writer, predictor, part, tail, rows.first)
-    table = unique_rows(list(columns.T), len(rows))
-    few = len(table) <= len(rows) // 2
+    columns, at = part.columns(predictor), [writer.positions[n] for n in part.names]
+    steps = random_steps(writer, predictor, part, tail)
+    table = unique_rows(list(columns.T), rows)
+    few = len(table) <= rows // 2
     used = columns[table.first] if few else columns
     fixed = [
         (COLUMN, j, 0, None, None if (c == 1).all() else c) for j, c in zip(at, used.T, strict=True)
@@ -243,7 +258,7 @@ def add_predictor(
         steps = [(FORM, writer.form(len(table), fixed), 0, table.index, None), *steps]
     else:
         steps = [*fixed, *steps]
-    return writer.form(len(rows), steps, predictor.offset[rows.first], place)
+    return writer.form(rows, steps, predictor.offset, place)
 
 
 def add_constant(writer: Writer, parameter: Parameter, place: int | None = None) -> int:
@@ -260,30 +275,72 @@ def sorting(predictor: PredictorDesign) -> list[NDArray[Any]]:
     return [*found, *predictor.X.T, predictor.offset]
 
 
+def restored(predictor: PredictorDesign, keys: Sequence[NDArray[Any]]) -> PredictorDesign:
+    """The predictor at other rows, of which the columns of `sorting` are given."""
+    finest_first = sorted(predictor.random, key=lambda r: -len(r.groups.labels))
+    at, rows = len(finest_first), len(keys[-1])
+    random = {}
+    for index, r in zip(keys, finest_first, strict=False):
+        Z = np.column_stack(keys[at : at + r.size])
+        random[r.name] = replace(r, groups=replace(r.groups, index=index), Z=Z)
+        at += r.size
+    X = np.column_stack([np.zeros((rows, 0)), *keys[at:-1]])
+    every = tuple(random[r.name] for r in predictor.random)
+    return replace(predictor, X=X, offset=keys[-1], random=every)
+
+
+def _telling(design: Design, names: Sequence[str], sufficient: bool) -> list[NDArray[Any]]:
+    """Columns that tell apart the rows of all predictors in the likelihood."""
+    columns = [c for n in names for c in sorting(design.predictors[n])]
+    columns += [] if design.sampling_sd is None else [design.sampling_sd]
+    return columns + ([] if sufficient else [design.y])
+
+
+def _collapsed(
+    design: Design, names: Sequence[str], kernel: Kernel, sufficient: bool
+) -> tuple[Sums, Sums]:
+    """Statistics of the outcomes that share a row, and how often each outcome occurs."""
+    columns = _telling(design, names, sufficient)
+    rows = unique_rows(columns, len(design.y))
+    y = np.asarray(design.family.working(design.y), dtype=float)
+    stats, _ = kernel.statistics(y, design.trials, rows.index, len(rows), sufficient)
+    further = sufficient and kernel.further is not None
+    outcomes, often = np.unique(y if further else y[:0], return_counts=True)
+    keys = tuple(c[rows.first] for c in columns)
+    return Sums(keys, tuple(stats)), Sums((outcomes,), (often,))
+
+
+def _add_collapsed(parts: Sequence[tuple[Sums, Sums]]) -> tuple[Sums, Sums]:
+    rows, outcomes = zip(*parts, strict=True)
+    return add_up(rows), add_up(outcomes)
+
+
 def kernel_program(design: Design, layout: Layout, kernel: Kernel) -> Program:
     """A program whose likelihood is a family's kernel."""
-    known_sd = design.sampling_sd
-    first = design.family.parameters[0].name
-    names = [p.name for p in design.family.parameters]
-    varies = [n in design.predictors or (n == "sigma" and known_sd is not None) for n in names]
-    columns = [
-        c for n in (first, *names) if n in design.predictors for c in sorting(design.predictors[n])
-    ]
-    columns += [] if known_sd is None else [known_sd]
-    columns += [] if kernel.sufficient(varies) else [design.y]
-    rows = unique_rows(columns, len(design.y))
+    known_sd = design.sampling_sd is not None
+    every = [p.name for p in design.family.parameters]
+    names = [n for n in every if n in design.predictors]
+    varies = [n in names or (n == "sigma" and known_sd) for n in every]
+    sufficient = kernel.sufficient(varies)
+    collapse = partial(_collapsed, names=names, kernel=kernel, sufficient=sufficient)
+    rows, outcomes = design.reduce(collapse, _add_collapsed)
     writer = Writer(layout)
-    count = len(rows)
-    writer.place = count * len(names)
+    count, at = len(rows), 0
+    writer.place = count * len(every)
     for p, parameter in enumerate(design.family.parameters):
         place = p * count
-        if parameter.name in design.predictors:
-            add_predictor(writer, design, parameter.name, rows, place)
-        elif varies[p] and known_sd is not None:
-            writer.form(count, [], np.log(known_sd)[rows.first], place)
+        if parameter.name in names:
+            end = at + len(sorting(design.predictors[parameter.name]))
+            add_predictor(writer, design, parameter.name, rows.keys[at:end], place)
+            at = end
+        elif varies[p]:
+            sd = rows.keys[sum(len(sorting(design.predictors[n])) for n in names)]
+            writer.form(count, [], np.log(sd), place)
         else:
             add_constant(writer, parameter, place)
-    y = np.asarray(design.family.working(design.y), dtype=float)
-    stats, extra = kernel.collapse(y, design.trials, rows.index, count, kernel.sufficient(varies))
-    shape = [len(names), count, extra, -1, 0]
+    further = np.zeros(0)
+    if sufficient and kernel.further is not None:
+        further = kernel.further(outcomes.keys[0], outcomes.sums[0])
+    shape = [len(every), count, len(further), -1, 0]
+    stats = np.concatenate([*rows.sums, further])
     return writer.program(stats=stats, shape=shape, varies=varies)

@@ -119,6 +119,7 @@ def fit_many(
     """
     if (outcomes is None) == (datasets is None):
         raise DataError("Give either outcomes or datasets to fit_many.")
+    model.design.need_rows("fit_many")
     whole = None if datasets is None else True
     given = gather(datasets if whole else outcomes, model.design.table, whole)
     names = [moderate] if isinstance(moderate, str) else list(moderate)

@@ -23,7 +23,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesmixed._errors import StorageError
-from bayesmixed.fit import _decode, _encode
+from bayesmixed.fit import decode_table, encode_table
 from bayesmixed.many._moderation import Moderation
 from bayesmixed.many._record import STATISTICS, Record
 
@@ -79,7 +79,7 @@ class Store:
         if path.exists() and (not path.is_dir() or any(path.glob("*.nc"))):
             raise StorageError(f"{path} is not a directory of fit_many; give another `out`.")
         path.mkdir(parents=True, exist_ok=True)
-        columns, kinds = _encode(base)
+        columns, kinds = encode_table(base)
         columns.attrs["kinds"] = json.dumps(kinds)
         with _whole(path / _MODEL) as draft:
             columns.to_netcdf(draft, engine="h5netcdf")
@@ -110,7 +110,7 @@ class Store:
     def base(self) -> pd.DataFrame:
         """The data of the model."""
         with xr.open_dataset(self.path / _MODEL, engine="h5netcdf") as columns:
-            return _decode(columns.load(), json.loads(columns.attrs["kinds"]))
+            return decode_table(columns.load(), json.loads(columns.attrs["kinds"]))
 
     def _compare(self, given: Mapping[str, Any]) -> None:
         there = self.manifest
@@ -228,7 +228,7 @@ class Store:
             ends = np.cumsum(every["rows"].to_numpy())
             end, rows = int(ends[int(at)]), int(every["rows"][int(at)])
             kinds = json.loads(every["kinds"].to_numpy()[int(at)])
-            return _decode(every.isel(row=slice(end - rows, end)).load(), kinds)
+            return decode_table(every.isel(row=slice(end - rows, end)).load(), kinds)
 
     def _open(self, run: Mapping[str, Any], group: str) -> xr.Dataset:
         return xr.open_dataset(self.path / run["part"], group=group, engine="h5netcdf")
@@ -281,7 +281,7 @@ def _side_by_side(several: Sequence[xr.Dataset]) -> xr.Dataset:
 
 
 def _columns(table: pd.DataFrame) -> xr.Dataset:
-    columns, kinds = _encode(table)
+    columns, kinds = encode_table(table)
     # The width of codes depends on the number of levels; tables are joined by type.
     codes = [n for n, v in columns.items() if v.dtype.kind == "i" and v.dtype.itemsize < 4]
     return columns.assign({n: columns[n].astype("int32") for n in codes}).assign_attrs(
