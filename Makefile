@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs from .venv, which the first target you call sets up.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint lock clean
+.PHONY: help demo test test-slow lint bench bench-peers lock clean
 
 PYTHON ?=
 VENV := .venv
@@ -28,6 +28,12 @@ lint: $(STAMP) ## check style, types and import layers
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(STAMP) ## run the benchmarks against the installed peers (hours; bench-peers first)
+	$(BIN)/python -m benchmarks
+
+bench-peers: $(STAMP) ## install the benchmarks' peers on Debian 12 (as root)
+	benchmarks/scripts/set-up-peers $(BIN)/python
 
 # To move to newer versions: .venv/bin/pip install --upgrade NAME, make lock, make test.
 lock: $(STAMP) ## write the versions installed in .venv to requirements.lock

@@ -8,9 +8,6 @@ handed on to the group around it (the multifrontal method, Duff & Reid 1983, ACM
 follows the number of groups; a standard deviation of 0 is as good as any, since nothing is divided
 by it.
 
-Gradients come from posterior moments, by Fisher's identity: the gradient of the integrated
-log-density is the posterior mean of that of the joint one.
-
 Levels are counted from the inside out. A front of level l has the effects of level l first, and
 then those of the levels around it. Groups are the last axis everywhere, so that each step is a loop
 over groups, which becomes vector code.
@@ -68,7 +65,7 @@ class Records(NamedTuple):
 
 
 @njit
-def _starts(tree):
+def starts_of(tree):
     """How many effects a front of each level has, and where each level's numbers begin."""
     levels = len(tree.sizes)
     width = np.zeros(levels + 1, np.int64)
@@ -85,7 +82,7 @@ def _starts(tree):
 
 
 @njit
-def _level(tree, starts, level, K, h):
+def level_of(tree, starts, level, K, h):
     """One level's fronts (effects, effects, groups) and vectors (effects, groups)."""
     width, fronts, vectors, _ = starts
     f, n = width[level], np.int64(tree.counts[level])
@@ -94,7 +91,7 @@ def _level(tree, starts, level, K, h):
 
 
 @njit(fastmath=FAST, error_model="numpy")
-def _add(out, factor, x):
+def add(out, factor, x):
     """Do out += factor x; nothing at all where the factor is 0."""
     if factor != 0.0:
         for g in range(len(out)):
@@ -102,7 +99,7 @@ def _add(out, factor, x):
 
 
 @njit(fastmath=FAST, error_model="numpy")
-def _subtract(out, x, y):
+def subtract(out, x, y):
     """Do out -= x y."""
     for g in range(len(out)):
         out[g] -= x[g] * y[g]
@@ -133,16 +130,16 @@ def eliminate(tree, records, rhs, T, precision):
         :math:`(h'h - \log|I + T'Z'WZT|) / 2`.
     """
     levels = len(tree.sizes)
-    starts = _starts(tree)
+    starts = starts_of(tree)
     K, h = np.zeros(starts[1][levels]), np.zeros(starts[2][levels])
     _innermost(tree, starts, records, rhs, T, precision, K, h)
     value = 0.0
     for level in range(levels):
-        F, v = _level(tree, starts, level, K, h)
+        F, v = level_of(tree, starts, level, K, h)
         q = tree.sizes[level]
         value += _factorise(F, v, q)
         if level + 1 < levels:
-            up, v_up = _level(tree, starts, level + 1, K, h)
+            up, v_up = level_of(tree, starts, level + 1, K, h)
             above = tree.parents[starts[3][level] : starts[3][level + 1]]
             for a in range(q, len(v)):
                 for g in range(len(above)):
@@ -156,7 +153,7 @@ def eliminate(tree, records, rhs, T, precision):
 @njit(fastmath=FAST, error_model="numpy")
 def _innermost(tree, starts, records, rhs, T, precision, K, h):
     """Fill in T'Z'WZT (its upper half) and T'Z'Wr, summed over each group's records."""
-    F, v = _level(tree, starts, 0, K, h)
+    F, v = level_of(tree, starts, 0, K, h)
     f, n = v.shape
     weight = precision[records.stratum]
     total, sums = np.zeros((f, f, n)), np.zeros((f, n))
@@ -173,11 +170,11 @@ def _innermost(tree, starts, records, rhs, T, precision, K, h):
         for c in range(f):
             half[:] = 0.0
             for d in range(f):
-                _add(half, T[d, b], total[c, d])
+                add(half, T[d, b], total[c, d])
             for a in range(b + 1):
-                _add(F[a, b], T[c, a], half)
+                add(F[a, b], T[c, a], half)
         for c in range(f):
-            _add(v[b], T[c, b], sums[c])
+            add(v[b], T[c, b], sums[c])
 
 
 @njit(fastmath=FAST, error_model="numpy")
@@ -188,8 +185,8 @@ def _factorise(F, v, q):
     for j in range(q):
         for c in range(j):
             for i in range(j, f):
-                _subtract(F[j, i], F[c, j], F[c, i])
-            _subtract(v[j], F[c, j], v[c])
+                subtract(F[j, i], F[c, j], F[c, i])
+            subtract(v[j], F[c, j], v[c])
         value += _pivot(F[j, j], v[j])
         for i in range(j + 1, f):
             for g in range(n):
@@ -197,8 +194,8 @@ def _factorise(F, v, q):
     for a in range(q, f):
         for c in range(q):
             for b in range(a, f):
-                _subtract(F[a, b], F[c, a], F[c, b])
-            _subtract(v[a], F[c, a], v[c])
+                subtract(F[a, b], F[c, a], F[c, b])
+            subtract(v[a], F[c, a], v[c])
     return value
 
 
@@ -235,15 +232,15 @@ def moments(tree, K, h):
         In the order of the fronts; a group's own effects and those of the groups around it.
     """
     levels = len(tree.sizes)
-    starts = _starts(tree)
+    starts = starts_of(tree)
     mean, cov = np.empty(len(h)), np.empty(len(K))
     for level in range(levels - 1, -1, -1):
-        F, v = _level(tree, starts, level, K, h)
-        V, m = _level(tree, starts, level, cov, mean)
+        F, v = level_of(tree, starts, level, K, h)
+        V, m = level_of(tree, starts, level, cov, mean)
         f, n = v.shape
         q = tree.sizes[level]
         if level + 1 < levels:
-            V_up, m_up = _level(tree, starts, level + 1, cov, mean)
+            V_up, m_up = level_of(tree, starts, level + 1, cov, mean)
             above = tree.parents[starts[3][level] : starts[3][level + 1]]
             for a in range(q, f):
                 for g in range(n):
@@ -254,14 +251,14 @@ def moments(tree, K, h):
         for i in range(q - 1, -1, -1):
             m[i] = v[i]
             for c in range(i + 1, f):
-                _subtract(m[i], F[i, c], m[c])
+                subtract(m[i], F[i, c], m[c])
             for g in range(n):
                 m[i, g] /= F[i, i, g]
             for j in range(f - 1, i - 1, -1):
                 for g in range(n):
                     V[i, j, g] = 1.0 / F[i, i, g] if i == j else 0.0
                 for c in range(i + 1, f):
-                    _subtract(V[i, j], F[i, c], V[min(c, j), max(c, j)])
+                    subtract(V[i, j], F[i, c], V[min(c, j), max(c, j)])
                 for g in range(n):
                     V[i, j, g] /= F[i, i, g]
     return mean, cov
@@ -279,18 +276,18 @@ def draw(tree, K, h, noise):
         Standard normal numbers, level by level (groups, effects); the draws take their place.
     """
     levels = len(tree.sizes)
-    starts = _starts(tree)
+    starts = starts_of(tree)
     draws = np.empty(len(h))
     end = len(noise)
     for level in range(levels - 1, -1, -1):
-        F, v = _level(tree, starts, level, K, h)
-        _, z = _level(tree, starts, level, K, draws)
+        F, v = level_of(tree, starts, level, K, h)
+        _, z = level_of(tree, starts, level, K, draws)
         f, n = v.shape
         q = tree.sizes[level]
         own = noise[end - n * q : end].reshape((n, np.int64(q)))
         end -= n * q
         if level + 1 < levels:
-            _, z_up = _level(tree, starts, level + 1, K, draws)
+            _, z_up = level_of(tree, starts, level + 1, K, draws)
             above = tree.parents[starts[3][level] : starts[3][level + 1]]
             for a in range(q, f):
                 for g in range(n):
@@ -299,223 +296,7 @@ def draw(tree, K, h, noise):
             for g in range(n):
                 z[i, g] = v[i, g] + own[g, i]
             for c in range(i + 1, f):
-                _subtract(z[i], F[i, c], z[c])
+                subtract(z[i], F[i, c], z[c])
             for g in range(n):
                 z[i, g] /= F[i, i, g]
                 own[g, i] = z[i, g]
-
-
-class Coupling(NamedTuple):
-    """Cross-products that involve sampled effects: sparse, one entry for each pair that meets.
-
-    A column is the place of one group's effect among the values of all sampled effects.
-
-    Parameters
-    ----------
-    link_record, link_column : array of int, shape (links,)
-    link : array, shape (effects, links)
-        Sampled with integrated effects.
-    sum_stratum, sum_column : array of int, shape (sums,)
-    sum_y : array, shape (sums,)
-        Sampled effects with the outcome.
-    sum_X : array, shape (terms, sums)
-        And with the terms.
-    pair_stratum, pair_first, pair_second : array of int, shape (pairs,)
-    pair : array, shape (pairs,)
-        Sampled effects with one another, each pair once; twice the cross-product off the diagonal.
-    """
-
-    link_record: Integers
-    link_column: Integers
-    link: Floats
-    sum_stratum: Integers
-    sum_column: Integers
-    sum_y: Floats
-    sum_X: Floats
-    pair_stratum: Integers
-    pair_first: Integers
-    pair_second: Integers
-    pair: Floats
-
-
-class Totals(NamedTuple):
-    """Cross-products over all rows of an error variance.
-
-    Parameters
-    ----------
-    rows : array, shape (strata,)
-        Number of rows.
-    yy : array, shape (strata,)
-    Xy : array, shape (strata, terms)
-    XX : array, shape (strata, terms, terms)
-    Zy : array, shape (effects, records)
-    """
-
-    rows: Floats
-    yy: Floats
-    Xy: Floats
-    XX: Floats
-    Zy: Floats
-
-
-@njit(fastmath=FAST, error_model="numpy")
-def residuals(records, totals, coupling, delta, u):
-    """Cross-products of the effects with what coefficients and sampled effects leave over.
-
-    Returns
-    -------
-    rhs : array, shape (effects, records)
-    squares : array, shape (strata,)
-        Weighted sums of squared residuals.
-    """
-    rhs = totals.Zy.copy()
-    f, p = len(rhs), len(delta)
-    for a in range(f):
-        for c in range(p):
-            _add(rhs[a], -delta[c], records.ZX[a, c])
-        for i in range(len(coupling.link_record)):
-            rhs[a, coupling.link_record[i]] -= coupling.link[a, i] * u[coupling.link_column[i]]
-    squares = totals.yy.copy()
-    for s in range(len(squares)):
-        for a in range(p):
-            x = -2.0 * totals.Xy[s, a]
-            for b in range(p):
-                x += totals.XX[s, a, b] * delta[b]
-            squares[s] += x * delta[a]
-    for i in range(len(coupling.sum_y)):
-        x = coupling.sum_y[i]
-        for a in range(p):
-            x -= coupling.sum_X[a, i] * delta[a]
-        squares[coupling.sum_stratum[i]] -= 2.0 * x * u[coupling.sum_column[i]]
-    for i in range(len(coupling.pair)):
-        x = u[coupling.pair_first[i]] * u[coupling.pair_second[i]]
-        squares[coupling.pair_stratum[i]] += coupling.pair[i] * x
-    return rhs, squares
-
-
-@njit(fastmath=FAST, error_model="numpy")
-def _coupled(coupling, precision, delta, u, fitted, d_delta, d_u):
-    """What the sampled effects add to the gradient."""
-    for i in range(len(coupling.sum_y)):
-        w, column = precision[coupling.sum_stratum[i]], coupling.sum_column[i]
-        x = coupling.sum_y[i]
-        for a in range(len(delta)):
-            x -= coupling.sum_X[a, i] * delta[a]
-            d_delta[a] -= w * coupling.sum_X[a, i] * u[column]
-        d_u[column] += w * x
-    for i in range(len(coupling.pair)):
-        x = 0.5 * precision[coupling.pair_stratum[i]] * coupling.pair[i]
-        d_u[coupling.pair_first[i]] -= x * u[coupling.pair_second[i]]
-        d_u[coupling.pair_second[i]] -= x * u[coupling.pair_first[i]]
-    for a in range(len(fitted)):
-        for i in range(len(coupling.link_record)):
-            x = coupling.link[a, i] * fitted[a, coupling.link_record[i]]
-            d_u[coupling.link_column[i]] -= x
-
-
-@njit(fastmath=FAST, error_model="numpy")
-def integrated(
-    tree,
-    records,
-    totals,
-    coupling,
-    T,
-    delta,
-    u,
-    log_sigma,
-    d_T,
-    d_delta,
-    d_u,
-    d_log_sigma,
-):
-    """Log-density of the outcome with the effects integrated out, and its gradient.
-
-    Constants are left out. Gradients are written to `d_T`, `d_delta` and `d_log_sigma`, and added
-    to `d_u`.
-
-    Parameters
-    ----------
-    tree, records, totals, coupling
-        The data.
-    T : array, shape (effects, effects)
-        Factors of the covariances, block-diagonal by level.
-    delta : array, shape (terms,)
-        Coefficients, as differences from those that the outcome was reduced by.
-    u : array
-        The sampled effects.
-    log_sigma : array, shape (strata,)
-        Logarithms of the errors' standard deviations.
-    """
-    p, f = len(delta), len(T)
-    precision = np.exp(-2.0 * log_sigma)
-    rhs, squares = residuals(records, totals, coupling, delta, u)
-    value = 0.0
-    d_delta[:] = 0.0
-    for s in range(len(log_sigma)):
-        value -= totals.rows[s] * log_sigma[s] + 0.5 * squares[s] * precision[s]
-        for a in range(p):
-            x = totals.Xy[s, a]
-            for b in range(p):
-                x -= totals.XX[s, a, b] * delta[b]
-            d_delta[a] += precision[s] * x
-    d_T[:] = 0.0
-    fitted = np.zeros((f, len(records.leaf)))
-    if f:
-        K, h, quadratic = eliminate(tree, records, rhs, T, precision)
-        value += quadratic
-        mean, cov = moments(tree, K, h)
-        _expected(tree, records, rhs, T, precision, mean, cov, squares, d_T, d_delta, fitted)
-    for s in range(len(log_sigma)):
-        d_log_sigma[s] = squares[s] * precision[s] - totals.rows[s]
-    # What the records' precision multiplies is weighted once, here.
-    for r in range(len(records.leaf)):
-        for a in range(f):
-            fitted[a, r] *= precision[records.stratum[r]]
-    _coupled(coupling, precision, delta, u, fitted, d_delta, d_u)
-    return value
-
-
-@njit(fastmath=FAST, error_model="numpy")
-def _expected(tree, records, rhs, T, precision, mean, cov, squares, d_T, d_delta, fitted):
-    """Posterior means of the joint log-density's gradient, summed over the records."""
-    V, m = _level(tree, _starts(tree), 0, cov, mean)
-    f, p, n = len(T), len(d_delta), len(records.leaf)
-    weight = precision[records.stratum]
-    if n != V.shape[2]:
-        V, m = V[:, :, records.leaf], m[:, records.leaf]
-    for a in range(f):
-        for b in range(f):
-            _add(fitted[a], T[a, b], m[b])
-        for c in range(p):
-            x = 0.0
-            for r in range(n):
-                x += weight[r] * fitted[a, r] * records.ZX[a, c, r]
-            d_delta[c] -= x
-        for r in range(n):
-            squares[records.stratum[r]] -= 2.0 * fitted[a, r] * rhs[a, r]
-    for a in range(f):
-        for b in range(a, f):
-            for r in range(n):
-                V[a, b, r] += m[a, r] * m[b, r]
-    first = 0
-    TE, product = np.empty((f, n)), np.empty(n)
-    for level in range(len(tree.sizes)):
-        last = first + tree.sizes[level]
-        for b in range(first, last):
-            # Column b of T E(zz'), and then the rows of ZZ times it.
-            TE[:] = 0.0
-            for c in range(f):
-                for d in range(f):
-                    _add(TE[c], T[c, d], V[min(b, d), max(b, d)])
-            for a in range(b, last):
-                product[:] = 0.0
-                for c in range(f):
-                    for r in range(n):
-                        product[r] += records.ZZ[a, c, r] * TE[c, r]
-                x = 0.0
-                for r in range(n):
-                    x += weight[r] * (rhs[a, r] * m[b, r] - product[r])
-                d_T[a, b] += x
-                for r in range(n):
-                    squares[records.stratum[r]] += product[r] * T[a, b]
-        first = last

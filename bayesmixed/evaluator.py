@@ -9,7 +9,6 @@ model has to wait for a compiler.
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -19,169 +18,54 @@ from numpy.typing import NDArray
 
 from bayesmixed import lkj
 from bayesmixed.edition import EDITION, on_disk
-from bayesmixed.elimination import (
-    FAST,
-    Coupling,
-    Records,
-    Totals,
-    Tree,
-    draw,
-    eliminate,
-    integrated,
-    residuals,
+from bayesmixed.elimination import FAST, Records, Tree, draw, eliminate
+from bayesmixed.forms import backward, forward
+from bayesmixed.instructions import (
+    COUNTS,
+    COVARIANCES,
+    EFFECTS,
+    ETAS,
+    FORMS,
+    LEAF,
+    LEVELS,
+    LINK,
+    LINK_COLUMN,
+    LINK_RECORD,
+    MEMBERS,
+    NUMBERS,
+    ORIGIN,
+    PAIR,
+    PAIR_FIRST,
+    PAIR_SECOND,
+    PAIR_STRATUM,
+    PARENTS,
+    REFERENCE,
+    ROWS,
+    SHAPE,
+    SIZES,
+    STATS,
+    STRATUM,
+    SUM_COLUMN,
+    SUM_STRATUM,
+    SUM_X,
+    SUM_Y,
+    TERMS,
+    UNIT,
+    VARIES,
+    XX,
+    XY,
+    YY,
+    ZX,
+    ZY,
+    ZZ,
+    rows_of,
 )
+from bayesmixed.normal import Coupling, Totals, integrated, residuals
 from bayesmixed.pointers import floats, integers
 from bayesmixed.univariate import WIDTH, log_prior
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int32]
-
-# Kinds of instructions: what is added to a linear form.
-COLUMN, EFFECT, FORM, LOG, LOGIT = range(5)
-
-
-class Program(NamedTuple):
-    """A model as data.
-
-    The unconstrained point holds one number for each parameter of `numbers`, and then those that
-    the covariances and effects say.
-
-    Parameters
-    ----------
-    origin, unit : floats (size,)
-        The unconstrained point is ``origin + unit * z``, z being what is sampled.
-    numbers : floats (parameters, width)
-        Prior and transform of each, as `univariate.encode` writes them.
-    columns : floats
-        Columns, offsets and multipliers that the instructions refer to.
-    etas : floats
-        Parameter of each correlation prior.
-    stats : floats
-        What the family's kernel knows of the outcome.
-    reference : floats (terms,)
-        Coefficients that the outcome was reduced by, where effects are integrated out.
-    ZZ, ZX, Zy, rows, yy, Xy, XX : floats
-        See `elimination.Records` and `elimination.Totals`.
-    link, sum_y, sum_X, pair : floats
-        See `elimination.Coupling`.
-    covariances : ints (covariances, 3)
-        Number of effects, and where `members` begins to say which parameters are the standard
-        deviations, and then for each correlated block its size, its place in the point, the place
-        in `etas`, and its members; the third number counts the blocks.
-    members : ints
-    effects : ints (groupings, 6)
-        Groups, effects, place in the point, covariance, first form of the means or -1 where
-        effects are standardised, place among the values.
-    forms : ints (forms, 5)
-        Length, place among the outputs, place of the offset in `columns` or -1, first instruction
-        and number of instructions.
-    instructions : ints (instructions, 5)
-        Kind; parameter, grouping or form; effect; place in `indices`; place in `columns` or -1.
-    indices : ints
-    shape : ints (5,)
-        Number of predictors and of rows that the kernel sees, further numbers in `stats`; form of
-        the error variances; whether the likelihood is the integrated one.
-    varies : ints (predictors,)
-        Whether a predictor has a value for each row.
-    terms : ints (terms,)
-        Parameters that are the coefficients, where effects are integrated out.
-    sizes, counts, parents, levels : ints
-        See `elimination.Tree`; `levels` are the covariances of its levels.
-    leaf, stratum, link_record, link_column, ..., pair_second : ints
-        See `elimination.Records` and `elimination.Coupling`.
-    """
-
-    origin: Floats
-    unit: Floats
-    numbers: Floats
-    columns: Floats
-    etas: Floats
-    stats: Floats
-    reference: Floats
-    ZZ: Floats
-    ZX: Floats
-    Zy: Floats
-    rows: Floats
-    yy: Floats
-    Xy: Floats
-    XX: Floats
-    link: Floats
-    sum_y: Floats
-    sum_X: Floats
-    pair: Floats
-    covariances: Integers
-    members: Integers
-    effects: Integers
-    forms: Integers
-    instructions: Integers
-    indices: Integers
-    shape: Integers
-    varies: Integers
-    terms: Integers
-    sizes: Integers
-    counts: Integers
-    parents: Integers
-    levels: Integers
-    leaf: Integers
-    stratum: Integers
-    link_record: Integers
-    link_column: Integers
-    sum_stratum: Integers
-    sum_column: Integers
-    pair_stratum: Integers
-    pair_first: Integers
-    pair_second: Integers
-
-
-FLOAT_FIELDS = 18
-# Places of the arrays among the pointers.
-(
-    ORIGIN,
-    UNIT,
-    NUMBERS,
-    COLUMNS,
-    ETAS,
-    STATS,
-    REFERENCE,
-    ZZ,
-    ZX,
-    ZY,
-    ROWS,
-    YY,
-    XY,
-    XX,
-    LINK,
-    SUM_Y,
-    SUM_X,
-    PAIR,
-    COVARIANCES,
-    MEMBERS,
-    EFFECTS,
-    FORMS,
-    INSTRUCTIONS,
-    INDICES,
-    SHAPE,
-    VARIES,
-    TERMS,
-    SIZES,
-    COUNTS,
-    PARENTS,
-    LEVELS,
-    LEAF,
-    STRATUM,
-    LINK_RECORD,
-    LINK_COLUMN,
-    SUM_STRATUM,
-    SUM_COLUMN,
-    PAIR_STRATUM,
-    PAIR_FIRST,
-    PAIR_SECOND,
-) = range(len(Program._fields))
-
-
-@njit
-def _rows(flat, width):
-    return flat.reshape((len(flat) // width, width))
 
 
 @njit(error_model="numpy")
@@ -201,7 +85,7 @@ def log_density(z, gradient, program):
     values, slopes, total = _parameters(x, gradient, program)
     T, F, at_T, lkj_density = _factors(x, values, program)
     u, at_u, prior = _values(x, T, at_T, program)
-    out = _forward(values, u, at_u, program)
+    out = forward(values, u, at_u, program)
     total += lkj_density + prior
     d_out = np.zeros_like(out)
     d_values = np.zeros_like(values)
@@ -212,7 +96,7 @@ def log_density(z, gradient, program):
         total += _integrated(values, u, T, at_T, out, d_values, d_u, d_T, d_out, program)
     else:
         total += _kernel(out, d_out, program)
-    _backward(values, u, d_values, d_u, at_u, out, d_out, program)
+    backward(values, u, d_values, d_u, at_u, out, d_out, program)
     _effects_backward(x, gradient, T, d_T, at_T, d_u, at_u, program)
     _factors_backward(x, gradient, F, d_T, at_T, values, d_values, program)
     for j in range(len(values)):
@@ -224,7 +108,7 @@ def log_density(z, gradient, program):
 @njit(error_model="numpy")
 def _parameters(x, gradient, program):
     """Values of the parameters, their slopes, and the log of their prior densities."""
-    numbers = _rows(floats(program, NUMBERS), WIDTH)
+    numbers = rows_of(floats(program, NUMBERS), WIDTH)
     count = len(numbers)
     values, slopes, total = np.empty(count), np.empty(count), 0.0
     for j in range(count):
@@ -239,7 +123,7 @@ def _parameters(x, gradient, program):
 def _factors(x, values, program):
     """Factors T of every covariance, and F of its correlations: T = diag(sd) F."""
     etas = floats(program, ETAS)
-    covariances = _rows(integers(program, COVARIANCES), 3)
+    covariances = rows_of(integers(program, COVARIANCES), 3)
     members = integers(program, MEMBERS)
     table = covariances
     at = np.zeros(len(table) + 1, np.int64)
@@ -270,7 +154,7 @@ def _factors(x, values, program):
 @njit(fastmath=FAST, error_model="numpy")
 def _values(x, T, at_T, program):
     """Values of the sampled effects, each effect's groups together, and their log-prior."""
-    effects = _rows(integers(program, EFFECTS), 6)
+    effects = rows_of(integers(program, EFFECTS), 6)
     table = effects
     at = np.zeros(len(table) + 1, np.int64)
     for e in range(len(table)):
@@ -293,126 +177,10 @@ def _values(x, T, at_T, program):
 
 
 @njit(fastmath=FAST, error_model="numpy")
-def _forward(values, u, at_u, program):
-    """All linear forms, one after another."""
-    columns = floats(program, COLUMNS)
-    effects = _rows(integers(program, EFFECTS), 6)
-    forms = _rows(integers(program, FORMS), 5)
-    instructions = _rows(integers(program, INSTRUCTIONS), 5)
-    indices = integers(program, INDICES)
-    size = 0
-    for form in forms:
-        size = max(size, form[1] + form[0])
-    out = np.empty(size)
-    for form in forms:
-        n, place, offset = form[0], form[1], form[2]
-        o = out[place : place + n]
-        if offset < 0:
-            o[:] = 0.0
-        else:
-            o[:] = columns[offset : offset + n]
-        for i in range(form[3], form[3] + form[4]):
-            step = instructions[i]
-            kind, a = step[0], step[1]
-            if kind == COLUMN:
-                _add_column(o, values[a], columns, step[4])
-            elif kind == EFFECT:
-                begin = at_u[a] + step[2] * effects[a, 0]
-                part = u[begin : begin + effects[a, 0]]
-                _gather(o, part, indices[step[3] : step[3] + n], columns, step[4])
-            elif kind == FORM:
-                begin = forms[a, 1]
-                part = out[begin : begin + forms[a, 0]]
-                _gather(o, part, indices[step[3] : step[3] + n], columns, step[4])
-            elif kind == LOG:
-                o += np.log(values[a])
-            else:
-                o += np.log(values[a]) - np.log1p(-values[a])
-    return out
-
-
-@njit(fastmath=FAST)
-def _add_column(o, value, columns, at):
-    if at < 0:
-        for i in range(len(o)):
-            o[i] += value
-    else:
-        column = columns[at : at + len(o)]
-        for i in range(len(o)):
-            o[i] += value * column[i]
-
-
-@njit(fastmath=FAST)
-def _gather(o, part, index, columns, at):
-    if at < 0:
-        for i in range(len(o)):
-            o[i] += part[index[i]]
-    else:
-        column = columns[at : at + len(o)]
-        for i in range(len(o)):
-            o[i] += part[index[i]] * column[i]
-
-
-@njit(fastmath=FAST, error_model="numpy")
-def _backward(values, u, d_values, d_u, at_u, out, d_out, program):
-    """The reverse of `_forward`."""
-    columns = floats(program, COLUMNS)
-    effects = _rows(integers(program, EFFECTS), 6)
-    forms = _rows(integers(program, FORMS), 5)
-    instructions = _rows(integers(program, INSTRUCTIONS), 5)
-    indices = integers(program, INDICES)
-    for f in range(len(forms) - 1, -1, -1):
-        form = forms[f]
-        n = form[0]
-        d = d_out[form[1] : form[1] + n]
-        for i in range(form[3], form[3] + form[4]):
-            step = instructions[i]
-            kind, a = step[0], step[1]
-            if kind == COLUMN:
-                d_values[a] += _dot(d, columns, step[4])
-            elif kind == EFFECT:
-                begin = at_u[a] + step[2] * effects[a, 0]
-                part = d_u[begin : begin + effects[a, 0]]
-                _scatter(d, part, indices[step[3] : step[3] + n], columns, step[4])
-            elif kind == FORM:
-                begin = forms[a, 1]
-                part = d_out[begin : begin + forms[a, 0]]
-                _scatter(d, part, indices[step[3] : step[3] + n], columns, step[4])
-            elif kind == LOG:
-                d_values[a] += d.sum() / values[a]
-            else:
-                d_values[a] += d.sum() / (values[a] * (1.0 - values[a]))
-
-
-@njit(fastmath=FAST)
-def _dot(d, columns, at):
-    total = 0.0
-    if at < 0:
-        for i in range(len(d)):
-            total += d[i]
-    else:
-        column = columns[at : at + len(d)]
-        for i in range(len(d)):
-            total += d[i] * column[i]
-    return total
-
-
-@njit(fastmath=FAST)
-def _scatter(d, part, index, columns, at):
-    if at < 0:
-        for i in range(len(d)):
-            part[index[i]] += d[i]
-    else:
-        column = columns[at : at + len(d)]
-        for i in range(len(d)):
-            part[index[i]] += d[i] * column[i]
-
-
-@njit(fastmath=FAST, error_model="numpy")
 def _centred(u, at_u, T, at_T, out, d_u, d_T, d_out, program):
     """Log-prior of the values that are sampled about a mean."""
-    effects = _rows(integers(program, EFFECTS), 6)
-    forms = _rows(integers(program, FORMS), 5)
+    effects = rows_of(integers(program, EFFECTS), 6)
+    forms = rows_of(integers(program, FORMS), 5)
     total = 0.0
     for e in range(len(effects)):
         row = effects[e]
@@ -450,7 +218,7 @@ def _centred(u, at_u, T, at_T, out, d_u, d_T, d_out, program):
 
 @njit(fastmath=FAST, error_model="numpy")
 def _effects_backward(x, gradient, T, d_T, at_T, d_u, at_u, program):
-    effects = _rows(integers(program, EFFECTS), 6)
+    effects = rows_of(integers(program, EFFECTS), 6)
     for e in range(len(effects)):
         row = effects[e]
         groups, q, place, c = row[0], row[1], row[2], row[3]
@@ -471,7 +239,7 @@ def _effects_backward(x, gradient, T, d_T, at_T, d_u, at_u, program):
 @njit(error_model="numpy")
 def _factors_backward(x, gradient, F, d_T, at_T, values, d_values, program):
     etas = floats(program, ETAS)
-    covariances = _rows(integers(program, COVARIANCES), 3)
+    covariances = rows_of(integers(program, COVARIANCES), 3)
     members = integers(program, MEMBERS)
     table = covariances
     for c in range(len(table)):
@@ -501,7 +269,7 @@ def _gaussian(values, T, at_T, out, program):
     """What the integrated density needs: the data's tuples and the current values."""
     sizes, levels = integers(program, SIZES), integers(program, LEVELS)
     terms, leaf = integers(program, TERMS), integers(program, LEAF)
-    shape, forms = integers(program, SHAPE), _rows(integers(program, FORMS), 5)
+    shape, forms = integers(program, SHAPE), rows_of(integers(program, FORMS), 5)
     rows, sum_y = floats(program, ROWS), floats(program, SUM_Y)
     p, f, n, strata = len(terms), np.int64(sizes.sum()), len(leaf), len(rows)
     tree = Tree(sizes, integers(program, COUNTS), integers(program, PARENTS))
@@ -549,7 +317,7 @@ def _gaussian(values, T, at_T, out, program):
 
 @njit(error_model="numpy")
 def _integrated(values, u, T, at_T, out, d_values, d_u, d_T, d_out, program):
-    forms = _rows(integers(program, FORMS), 5)
+    forms = rows_of(integers(program, FORMS), 5)
     shape = integers(program, SHAPE)
     terms = integers(program, TERMS)
     sizes = integers(program, SIZES)
@@ -642,7 +410,7 @@ def _draw_effects(points, noise, program):
         values, _, _ = _parameters(points[i], scratch, program)
         T, _, at_T, _ = _factors(points[i], values, program)
         u, at_u, _ = _values(points[i], T, at_T, program)
-        out = _forward(values, u, at_u, program)
+        out = forward(values, u, at_u, program)
         tree, records, totals, coupling, whole, delta, log_sigma = _gaussian(
             values, T, at_T, out, program
         )

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from bayesmixed.compress import Sums, add_up, cross_products, places, unique_rows
 from bayesmixed.design import Design
-from bayesmixed.evaluator import Program
 from bayesmixed.groups import parents
+from bayesmixed.instructions import Program
 from bayesmixed.layout import Layout
 from bayesmixed.predictor import PredictorDesign, RandomDesign
 from bayesmixed.program import (

@@ -8,9 +8,9 @@ the terms that no parameter enters, and its derivative by every linear predictor
 ``eta`` and ``d_eta`` hold one stretch of `rows` numbers for each of the family's parameters, in the
 family's order. Where ``varies[p]`` is 0 the parameter is one number: only the first of its stretch
 is read, and only the first of its stretch in ``d_eta`` counts, which gets the sum over the rows.
-``stats`` is what `Kernel.collapse` makes of the outcomes: columns of `rows` numbers, then `extra`
-further numbers. Predictors are on the scale of the link: eta, log alpha, log sigma. A kernel never
-raises; it gives minus infinity or NaN where that is the log-likelihood.
+``stats`` is what `likelihoods.Kernel.collapse` makes of the outcomes: columns of `rows` numbers,
+then `extra` further numbers. Predictors are on the scale of the link: eta, log alpha. A kernel
+never raises; it gives minus infinity or NaN where that is the log-likelihood.
 
 Speed comes from loops without branches or calls, which LLVM turns into vector code. Hence the
 exponential and the logarithm below: polynomials of least maximal error, computed by the Remez
@@ -25,19 +25,11 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
 from math import inf, log, nan, pi, sqrt
-from types import MappingProxyType
-from typing import Any
 
 import numba
 import numpy as np
 from numba import types
-from numpy.typing import NDArray
-
-from bayesmixed._errors import BayesmixedError
 
 _DOUBLES = types.CPointer(types.float64)
 SIGNATURE = types.float64(
@@ -45,11 +37,11 @@ SIGNATURE = types.float64(
 )
 
 # NaN and infinity keep their meaning everywhere.
-_SUMS = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
+SUMS = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 _elementary = numba.njit(error_model="numpy", fastmath={"contract"}, forceinline=True)
-_over_rows = numba.njit(**_SUMS, forceinline=True)
+_over_rows = numba.njit(**SUMS, forceinline=True)
 # Written into its caller once for each value of its first argument, so that no loop asks for it.
-_twice = numba.njit(**_SUMS, inline="always")
+_twice = numba.njit(**SUMS, inline="always")
 
 # Coefficients from the highest power down.
 # exp(r) = 1 + r + r^2 p(r) for |r| < log(2) / 2; error 4e-18.
@@ -84,7 +76,7 @@ _RATIO = (
 _STIRLING = (-1 / 1680, 1 / 1260, -1 / 360, 1 / 12)
 _STIRLING_SLOPE = (1 / 240, -1 / 252, 1 / 120, -1 / 12)
 # From here on it gives 14 decimals.
-_LARGE = 16
+LARGE = 16
 
 # log(2) in two parts: any exponent times the first is exact.
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
@@ -102,7 +94,7 @@ _ZERO_EXPONENT = np.uint64(1023)
 _TWO_52 = np.uint64(0x4330000000000000)
 _TWO_52_AND_BIAS = 2.0**52 + 1023
 # What a term beyond the direct ones costs, in direct ones.
-_FAR_COST = 3
+FAR_COST = 3
 _ROOT_TAU = sqrt(2 * pi)
 _LN2 = log(2)
 
@@ -228,19 +220,23 @@ def _binomial(link, rows, varies, eta, stats, d_eta):
     return total
 
 
-def _binomial_logit(rows, varies, eta, stats, extra, d_eta):
+def binomial_logit(rows, varies, eta, stats, extra, d_eta):
+    """Successes out of trials, logit link."""
     return _binomial(_logit, rows, varies, eta, stats, d_eta)
 
 
-def _binomial_probit(rows, varies, eta, stats, extra, d_eta):
+def binomial_probit(rows, varies, eta, stats, extra, d_eta):
+    """Successes out of trials, probit link."""
     return _binomial(_probit, rows, varies, eta, stats, d_eta)
 
 
-def _binomial_cloglog(rows, varies, eta, stats, extra, d_eta):
+def binomial_cloglog(rows, varies, eta, stats, extra, d_eta):
+    """Successes out of trials, complementary log-log link."""
     return _binomial(_cloglog, rows, varies, eta, stats, d_eta)
 
 
-def _poisson_log(rows, varies, eta, stats, extra, d_eta):
+def poisson_log(rows, varies, eta, stats, extra, d_eta):
+    """Totals of counts, log link."""
     step = varies[0]
     total = 0.0
     slopes = 0.0
@@ -254,39 +250,6 @@ def _poisson_log(rows, varies, eta, stats, extra, d_eta):
     if step == 0:
         d_eta[0] = slopes
     return total
-
-
-@_twice
-def _gaussian(each, rows, varies, eta, stats, d_eta):
-    step = varies[0]
-    total, slopes, sigma_slopes = 0.0, 0.0, 0.0
-    log_sigma = eta[rows]
-    precision = _exp(-log_sigma)
-    for i in range(rows):
-        if each:
-            log_sigma = eta[rows + i]
-            precision = _exp(-log_sigma)
-        n = stats[i]
-        z = (stats[rows + i] - eta[i * step]) * precision
-        squares = stats[2 * rows + i] * precision * precision + n * z * z
-        total -= n * log_sigma + 0.5 * squares
-        slope = n * z * precision
-        d_eta[i * step] = slope
-        slopes += slope
-        if each:
-            d_eta[rows + i] = squares - n
-        sigma_slopes += squares - n
-    if step == 0:
-        d_eta[0] = slopes
-    if not each:
-        d_eta[rows] = sigma_slopes
-    return total
-
-
-def _gaussian_identity(rows, varies, eta, stats, extra, d_eta):
-    if varies[1] == 0:
-        return _gaussian(False, rows, varies, eta, stats, d_eta)
-    return _gaussian(True, rows, varies, eta, stats, d_eta)
 
 
 @_elementary
@@ -332,13 +295,13 @@ def _rise(y, log_alpha, alpha):
     """Sum of the logarithms of all steps and its slope by log alpha."""
     a, b = _steps(alpha)
     product, slope = 1.0, 0.0
-    near = min(y, _LARGE)
+    near = min(y, LARGE)
     for j in range(1, int(near)):
         product *= 1.0 + (a * j + b)
         slope -= j / (alpha + j)
     value = _log1p(product - 1.0)[0] + (min(log_alpha, 0.0) if y > 0.0 else 0.0)
-    if y > _LARGE:
-        far, far_slope = _far_steps(y, _LARGE, alpha)
+    if y > LARGE:
+        far, far_slope = _far_steps(y, LARGE, alpha)
         return value + far, slope + far_slope
     return value, slope
 
@@ -406,7 +369,8 @@ def _negative_binomial(each, rows, varies, eta, stats, d_eta):
     return total
 
 
-def _negative_binomial_log(rows, varies, eta, stats, extra, d_eta):
+def negative_binomial_log(rows, varies, eta, stats, extra, d_eta):
+    """Totals of counts that vary more than Poisson's, log link."""
     if extra == 0:
         return _negative_binomial(True, rows, varies, eta, stats, d_eta)
     if varies[1] != 0:
@@ -415,164 +379,3 @@ def _negative_binomial_log(rows, varies, eta, stats, extra, d_eta):
     value, slope = _rises(stats, 2 * rows, extra, eta[rows], _exp(eta[rows]))
     d_eta[rows] += slope
     return total + value
-
-
-type Floats = NDArray[np.float64]
-type Integers = NDArray[np.integer[Any]]
-type Columns = tuple[list[Floats], Floats]
-_NOTHING = np.empty(0)
-
-
-def _sums(y: Floats, index: Integers, count: int) -> tuple[Floats, Floats]:
-    """Sum of y and number of rows for each unique row."""
-    n = np.bincount(index, minlength=count).astype(np.float64)
-    return np.bincount(index, weights=y, minlength=count), n
-
-
-def _successes(
-    y: Floats, trials: Floats | None, index: Integers, count: int, sufficient: bool
-) -> Columns:
-    total, n = _sums(y, index, count)
-    return [total, n if trials is None else _sums(trials, index, count)[0]], _NOTHING
-
-
-def _totals(
-    y: Floats, trials: Floats | None, index: Integers, count: int, sufficient: bool
-) -> Columns:
-    return list(_sums(y, index, count)), _NOTHING
-
-
-def _moments(
-    y: Floats, trials: Floats | None, index: Integers, count: int, sufficient: bool
-) -> Columns:
-    total, n = _sums(y, index, count)
-    mean = total / n
-    # A second pass takes away what rounding left in the mean.
-    mean += _sums(y - mean[index], index, count)[0] / n
-    return [n, mean, _sums((y - mean[index]) ** 2, index, count)[0]], _NOTHING
-
-
-def _counts(
-    y: Floats, trials: Floats | None, index: Integers, count: int, sufficient: bool
-) -> Columns:
-    total, n = _sums(y, index, count)
-    if not sufficient and (total[index] != y * n[index]).any():
-        raise BayesmixedError(
-            "Rows with different outcomes were to become one although alpha differs by row. Give "
-            "them an index each."
-        )
-    return [total, n], _NOTHING
-
-
-def _count_tails(values: Floats, often: Integers) -> Floats:
-    """What the gamma functions need of all outcomes, from the distinct ones and their counts.
-
-    A number J, how many outcomes are above j for 0 <= j < J, then the distinct outcomes above J,
-    then how often each occurs. J is where one more term costs less than what it saves.
-    """
-    least = min(_LARGE, max(values[-1], 1.0))
-    bounds = np.concatenate([[least], values[values > least]])
-    far = len(values) - np.searchsorted(values, bounds, side="right")
-    direct = bounds[np.argmin(bounds + _FAR_COST * far)]
-    below = np.concatenate([[0], np.cumsum(often)])
-    above = below[-1] - below[np.searchsorted(values, np.arange(direct), side="right")]
-    beyond = values > direct
-    return np.concatenate([[direct], above, values[beyond], often[beyond]]).astype(np.float64)
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """The likelihood of a family with given links.
-
-    Parameters
-    ----------
-    name : str
-        Family and link of its first parameter.
-    function : callable
-        What is compiled.
-    statistics : callable
-        ``(y, trials, index, count, sufficient) -> (columns, further numbers)``.
-    further : callable, optional
-        Where rows may become one: ``(distinct outcomes, how often each occurs) -> further numbers``
-        for all rows together.
-    sufficient : callable
-        ``varies -> bool``: whether rows that differ in nothing but `y` may become one row, given
-        which of the family's parameters differ between rows.
-    """
-
-    name: str
-    function: Callable[..., Any]
-    statistics: Callable[[Floats, Floats | None, Integers, int, bool], Columns]
-    sufficient: Callable[[Sequence[int]], bool] = lambda varies: True
-    further: Callable[[Floats, Integers], Floats] | None = None
-
-    def entry(self) -> Any:
-        """The kernel as a ``numba`` C function: ``.address`` is where it is, ``.ctypes`` calls it.
-
-        The first call on a machine compiles it (below a second) and keeps it on disk.
-        """
-        return _compiled(self.function)
-
-    def collapse(
-        self, y: Floats, trials: Floats | None, index: Integers, count: int, sufficient: bool
-    ) -> tuple[Floats, int]:
-        """Sufficient statistics of the outcomes that share a row of predictors.
-
-        Parameters
-        ----------
-        y : array (n,)
-            Outcomes.
-        trials : array (n,), optional
-            Trials, for the binomial; 1 where left out.
-        index : integer array (n,)
-            Position of each outcome's unique row, 0 to ``count - 1``, each of which occurs.
-        count : int
-            Number of unique rows.
-        sufficient : bool
-            What `sufficient` said. If false, outcomes that share a row must be equal.
-
-        Returns
-        -------
-        stats : array
-            What the kernel takes: columns of length `count`, then further numbers.
-        extra : int
-            How many further numbers.
-
-        Raises
-        ------
-        BayesmixedError
-            If outcomes that share a row differ although that is not sufficient.
-        """
-        columns, further = self.statistics(y, trials, index, count, sufficient)
-        if sufficient and self.further is not None:
-            further = self.further(*np.unique(y, return_counts=True))
-        return np.concatenate([*columns, further]), len(further)
-
-
-@cache
-def _compiled(function: Callable[..., Any]) -> Any:
-    try:
-        return numba.cfunc(SIGNATURE, cache=True, **_SUMS)(function)
-    except RuntimeError:  # Nowhere to keep it: neither beside this file nor in the user's cache.
-        return numba.cfunc(SIGNATURE, **_SUMS)(function)
-
-
-KERNELS: Mapping[str, Kernel] = MappingProxyType(
-    {
-        kernel.name: kernel
-        for kernel in (
-            Kernel("binomial_logit", _binomial_logit, _successes),
-            Kernel("binomial_probit", _binomial_probit, _successes),
-            Kernel("binomial_cloglog", _binomial_cloglog, _successes),
-            Kernel("poisson_log", _poisson_log, _totals),
-            Kernel(
-                "negative_binomial_log",
-                _negative_binomial_log,
-                _counts,
-                lambda varies: not varies[1],
-                _count_tails,
-            ),
-            Kernel("gaussian_identity", _gaussian_identity, _moments),
-        )
-    }
-)

@@ -17,10 +17,11 @@ import numpy as np
 
 from bayesmixed.design import Design
 from bayesmixed.edition import EDITION, on_disk
-from bayesmixed.evaluator import Program, draw_effects, log_density
+from bayesmixed.evaluator import draw_effects, log_density
+from bayesmixed.instructions import Program
 from bayesmixed.integration import gaussian_program
-from bayesmixed.kernels import KERNELS
 from bayesmixed.layout import Priors, lay_out
+from bayesmixed.likelihoods import KERNELS
 from bayesmixed.links import LINKS
 from bayesmixed.logdensity import Floats, LogDensity
 from bayesmixed.native import LOGP

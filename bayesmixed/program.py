@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from bayesmixed.compress import Sums, add_up, unique_rows
 from bayesmixed.design import Design
-from bayesmixed.evaluator import COLUMN, EFFECT, FLOAT_FIELDS, FORM, LOG, LOGIT, Program
 from bayesmixed.family import Parameter
 from bayesmixed.geometry import Carried, carry
 from bayesmixed.groups import parents
-from bayesmixed.kernels import Kernel
+from bayesmixed.instructions import COLUMN, EFFECT, FLOAT_FIELDS, FORM, LOG, LOGIT, Program
 from bayesmixed.layout import Layout
+from bayesmixed.likelihoods import Kernel
 from bayesmixed.names import effect_names, suffix
 from bayesmixed.predictor import INTERCEPT, PredictorDesign
 

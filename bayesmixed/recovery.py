@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from bayesmixed import lkj
 from bayesmixed.design import Design
-from bayesmixed.evaluator import Program, draw_effects
+from bayesmixed.evaluator import draw_effects
 from bayesmixed.groups import parents
+from bayesmixed.instructions import Program
 from bayesmixed.layout import Layout
 from bayesmixed.names import effect_names, public_names, sd_name, suffix
 from bayesmixed.pointers import pointers

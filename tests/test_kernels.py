@@ -17,10 +17,10 @@ from numba.core.ccallback import CFunc
 from numba.core.dispatcher import Dispatcher
 from scipy import special
 
-from bayesmixed import kernels
+from bayesmixed import kernels, likelihoods
 from bayesmixed._errors import BayesmixedError
-from bayesmixed.families import bernoulli, binomial, gaussian, negative_binomial, poisson
-from bayesmixed.kernels import KERNELS
+from bayesmixed.families import bernoulli, binomial, negative_binomial, poisson
+from bayesmixed.likelihoods import KERNELS
 from bayesmixed.links import get_link
 
 # Kernel -> family and links.
@@ -30,7 +30,6 @@ FAMILIES = {
     "binomial_cloglog": (binomial, ("cloglog",)),
     "poisson_log": (poisson, ("log",)),
     "negative_binomial_log": (negative_binomial, ("log", "log")),
-    "gaussian_identity": (gaussian, ("identity", "log")),
 }
 NAMES = list(FAMILIES)
 BINOMIAL = [name for name in NAMES if name.startswith("binomial")]
@@ -97,11 +96,6 @@ def _negative_binomial_slopes(y, trials, eta, log_alpha):
     return y * special.expit(-u) - alpha * share, by_alpha + rises
 
 
-def _gaussian_slopes(y, trials, mu, log_sigma):
-    z = (y - mu) / np.exp(log_sigma)
-    return z / np.exp(log_sigma), z**2 - 1
-
-
 # Derivative of each row's log-likelihood by each predictor, written out.
 SLOPES = {
     "binomial_logit": lambda k, n, eta: (k * special.expit(-eta) - (n - k) * special.expit(eta),),
@@ -111,7 +105,6 @@ SLOPES = {
     ),
     "poisson_log": lambda y, n, eta: (y - np.exp(eta),),
     "negative_binomial_log": _negative_binomial_slopes,
-    "gaussian_identity": _gaussian_slopes,
 }
 
 
@@ -120,8 +113,6 @@ def outcomes(name, rng, rows):
     if name in BINOMIAL:
         trials = rng.integers(1, 9, rows).astype(float)
         return rng.binomial(trials.astype(int), 0.4).astype(float), trials
-    if name == "gaussian_identity":
-        return rng.normal(3, 2, rows), None
     return rng.negative_binomial(0.7, 0.03, rows).astype(float), None
 
 
@@ -212,21 +203,6 @@ def test_nan_in_is_nan_out(name, varies):
         total, slopes = run(name, eta, y, trials)
         assert np.isnan(total)
         assert np.isnan(np.atleast_1d(slopes[p])[4 * varies[p]])
-
-
-@pytest.mark.parametrize("scale", [1e-150, 1e-6, 1.0, 1e6, 1e150])
-def test_gaussian_of_any_scale_and_offset(scale):
-    rng = np.random.default_rng(2)
-    noise = rng.normal(0, 1, 40)
-    y, index = (1e6 + noise) * scale, np.arange(40) % 4
-    eta = [np.full(4, 1e6 * scale), np.log(scale)]
-    total, slopes = run("gaussian_identity", eta, y, index=index)
-    # What 1e6 leaves of the noise's digits.
-    noise = y / scale - 1e6
-    wanted = -40 * np.log(scale) - np.sum(noise**2) / 2
-    assert total == pytest.approx(wanted, rel=1e-9)
-    np.testing.assert_allclose(slopes[0] * scale, np.bincount(index, noise), rtol=1e-8)
-    assert slopes[1] == pytest.approx(np.sum(noise**2) - 40, rel=1e-8)
 
 
 @cache
@@ -410,15 +386,6 @@ def test_statistics_are_sums():
         8,
     ]
     assert KERNELS["poisson_log"].collapse(y, None, index, 2, True)[0].tolist() == [0, 2, 1, 2]
-    stats, extra = KERNELS["gaussian_identity"].collapse(y + trials, None, index, 2, True)
-    assert (stats.tolist(), extra) == ([1, 2, 4, 5, 0, 2], 0)
-
-
-def test_the_mean_of_many_is_exact():
-    y = np.full(200_000, 1e6 + 1 / 3)
-    stats, _ = KERNELS["gaussian_identity"].collapse(y, None, np.zeros(len(y), dtype=int), 1, True)
-    assert stats[:2].tolist() == [200_000, y[0]]
-    assert stats[2] == pytest.approx(0, abs=1e-12)
 
 
 def test_near_counts_are_summed_directly():
@@ -440,7 +407,7 @@ def test_far_counts_cost_as_much_as_there_are_distinct_ones():
 
 @pytest.mark.parametrize("name", ["binomial_logit", "binomial_probit", "poisson_log"])
 def test_loops_become_vector_code(name):
-    code = numba.cfunc(kernels.SIGNATURE, **kernels._SUMS)(KERNELS[name].function).inspect_llvm()
+    code = numba.cfunc(kernels.SIGNATURE, **kernels.SUMS)(KERNELS[name].function).inspect_llvm()
     assert "vector.body" in code
 
 
@@ -448,14 +415,14 @@ def test_loops_become_vector_code(name):
 def test_machine_code_is_kept_on_disk(name):
     kernel = KERNELS[name]
     assert kernel.entry() is kernel.entry()
-    again = kernels._compiled.__wrapped__(kernel.function)
+    again = likelihoods._compiled.__wrapped__(kernel.function)
     assert again.cache_hits == 1
     assert again.address
 
 
 def test_machine_code_needs_no_place_on_disk(monkeypatch):
     monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
-    entry = kernels._compiled.__wrapped__(KERNELS["poisson_log"].function)
+    entry = likelihoods._compiled.__wrapped__(KERNELS["poisson_log"].function)
     varies, numbers = np.array([1]), np.array([0.0, 2.0, 1.0, 0.0])
     eta, stats, slope = numbers[:1], numbers[1:3], numbers[3:]
     total = entry.ctypes(1, pointer(varies), pointer(eta), pointer(stats), 0, pointer(slope))
@@ -468,7 +435,7 @@ def test_import_compiles_nothing(monkeypatch):
 
     for kind in (CFunc, Dispatcher):
         monkeypatch.setattr(kind, "compile", refuse)
-    spec = importlib.util.spec_from_file_location("kernels_again", kernels.__file__)
+    spec = importlib.util.spec_from_file_location("likelihoods_again", likelihoods.__file__)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)

@@ -1,0 +1,160 @@
+"""A model as data: what the one compiled log-density is told to do."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+type Floats = NDArray[np.float64]
+type Integers = NDArray[np.int32]
+
+# Kinds of instructions: what is added to a linear form.
+COLUMN, EFFECT, FORM, LOG, LOGIT = range(5)
+
+
+class Program(NamedTuple):
+    """A model as data.
+
+    The unconstrained point holds one number for each parameter of `numbers`, and then those that
+    the covariances and effects say.
+
+    Parameters
+    ----------
+    origin, unit : floats (size,)
+        The unconstrained point is ``origin + unit * z``, z being what is sampled.
+    numbers : floats (parameters, width)
+        Prior and transform of each, as `univariate.encode` writes them.
+    columns : floats
+        Columns, offsets and multipliers that the instructions refer to.
+    etas : floats
+        Parameter of each correlation prior.
+    stats : floats
+        What the family's kernel knows of the outcome.
+    reference : floats (terms,)
+        Coefficients that the outcome was reduced by, where effects are integrated out.
+    ZZ, ZX, Zy, rows, yy, Xy, XX : floats
+        See `elimination.Records` and `elimination.Totals`.
+    link, sum_y, sum_X, pair : floats
+        See `elimination.Coupling`.
+    covariances : ints (covariances, 3)
+        Number of effects, and where `members` begins to say which parameters are the standard
+        deviations, and then for each correlated block its size, its place in the point, the place
+        in `etas`, and its members; the third number counts the blocks.
+    members : ints
+    effects : ints (groupings, 6)
+        Groups, effects, place in the point, covariance, first form of the means or -1 where
+        effects are standardised, place among the values.
+    forms : ints (forms, 5)
+        Length, place among the outputs, place of the offset in `columns` or -1, first instruction
+        and number of instructions.
+    instructions : ints (instructions, 5)
+        Kind; parameter, grouping or form; effect; place in `indices`; place in `columns` or -1.
+    indices : ints
+    shape : ints (5,)
+        Number of predictors and of rows that the kernel sees, further numbers in `stats`; form of
+        the error variances; whether the likelihood is the integrated one.
+    varies : ints (predictors,)
+        Whether a predictor has a value for each row.
+    terms : ints (terms,)
+        Parameters that are the coefficients, where effects are integrated out.
+    sizes, counts, parents, levels : ints
+        See `elimination.Tree`; `levels` are the covariances of its levels.
+    leaf, stratum, link_record, link_column, ..., pair_second : ints
+        See `elimination.Records` and `elimination.Coupling`.
+    """
+
+    origin: Floats
+    unit: Floats
+    numbers: Floats
+    columns: Floats
+    etas: Floats
+    stats: Floats
+    reference: Floats
+    ZZ: Floats
+    ZX: Floats
+    Zy: Floats
+    rows: Floats
+    yy: Floats
+    Xy: Floats
+    XX: Floats
+    link: Floats
+    sum_y: Floats
+    sum_X: Floats
+    pair: Floats
+    covariances: Integers
+    members: Integers
+    effects: Integers
+    forms: Integers
+    instructions: Integers
+    indices: Integers
+    shape: Integers
+    varies: Integers
+    terms: Integers
+    sizes: Integers
+    counts: Integers
+    parents: Integers
+    levels: Integers
+    leaf: Integers
+    stratum: Integers
+    link_record: Integers
+    link_column: Integers
+    sum_stratum: Integers
+    sum_column: Integers
+    pair_stratum: Integers
+    pair_first: Integers
+    pair_second: Integers
+
+
+FLOAT_FIELDS = 18
+# Places of the arrays among the pointers.
+(
+    ORIGIN,
+    UNIT,
+    NUMBERS,
+    COLUMNS,
+    ETAS,
+    STATS,
+    REFERENCE,
+    ZZ,
+    ZX,
+    ZY,
+    ROWS,
+    YY,
+    XY,
+    XX,
+    LINK,
+    SUM_Y,
+    SUM_X,
+    PAIR,
+    COVARIANCES,
+    MEMBERS,
+    EFFECTS,
+    FORMS,
+    INSTRUCTIONS,
+    INDICES,
+    SHAPE,
+    VARIES,
+    TERMS,
+    SIZES,
+    COUNTS,
+    PARENTS,
+    LEVELS,
+    LEAF,
+    STRATUM,
+    LINK_RECORD,
+    LINK_COLUMN,
+    SUM_STRATUM,
+    SUM_COLUMN,
+    PAIR_STRATUM,
+    PAIR_FIRST,
+    PAIR_SECOND,
+) = range(len(Program._fields))
+
+
+@njit
+def rows_of(flat, width):
+    """A flat array as a table of this many columns."""
+    return flat.reshape((len(flat) // width, width))

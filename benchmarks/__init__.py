@@ -1,0 +1,1 @@
+"""Benchmarks of bayesmixed against its peers: ``python -m benchmarks``."""
