@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from bayesmixed import expressions, formula
 from bayesmixed._errors import BayesmixedError, DataError, listed, unknown
@@ -17,15 +16,13 @@ from bayesmixed.data import (
     Missing,
     Table,
     alike,
-    check_not_dates,
-    is_numeric,
-    numbers,
     select,
+    to_pandas,
 )
-from bayesmixed.expressions import evaluate
 from bayesmixed.family import Family
 from bayesmixed.groups import Groups, parents, tree
 from bayesmixed.links import Link
+from bayesmixed.outcome import check_support, known_sd, known_trials, outcome, response
 from bayesmixed.predictor import Floats, PredictorDesign, build_predictor
 from bayesmixed.spec import ModelSpec
 from bayesmixed.whole import Counted, Whole
@@ -139,9 +136,9 @@ class Design:
             If a value cannot be used, or a group or category is not among those here.
         """
         frame = alike(frame, self.table.frame)
-        trials, sampling_sd = _trials(self.spec, frame), _sampling_sd(self.spec, frame)
-        y, _ = _outcome(self.spec, frame)
-        _check_support(self.family, y, trials, frame)
+        trials, sampling_sd = known_trials(self.spec, frame), known_sd(self.spec, frame)
+        y, _ = outcome(self.spec, frame)
+        check_support(self.family, y, trials, frame)
         predictors = {name: p.at(frame) for name, p in self.predictors.items()}
         for random in (r for p in predictors.values() for r in p.random):
             if (random.groups.index < 0).any():
@@ -157,6 +154,44 @@ class Design:
             predictors=predictors,
             trials=trials,
             sampling_sd=sampling_sd,
+        )
+
+    def unobserved(self, data: Any) -> Design:
+        """The same model for rows whose outcome is not known, such as those to predict.
+
+        Groups that are not in the fit have the index -1. Counts of successes are out of one trial
+        where `data` has no number of trials; its outcomes, if any, are not looked at.
+
+        Parameters
+        ----------
+        data : table
+            The predictors and groupings, and nothing else is needed.
+
+        Raises
+        ------
+        UnknownNameError
+            If a column is missing.
+        DataError
+            If a value is missing or cannot be used, or a category is not among those here.
+        """
+        frame, spec = to_pandas(data), self.spec
+
+        def given(code: str | None) -> str | None:
+            if code is None or not set(expressions.variables(code)) <= set(frame.columns):
+                return None
+            return code
+
+        trials = given(spec.trials) or ("1" if self.family.has_trials else None)
+        spec = replace(spec, response="0", trials=trials, sampling_sd=given(spec.sampling_sd))
+        rows = select(frame, variables(spec), "raise").frame
+        return replace(
+            self,
+            table=Table(rows, {}, 0),
+            y=np.full(len(rows), np.nan),
+            predictors={name: p.at(rows) for name, p in self.predictors.items()},
+            trials=known_trials(spec, rows),
+            sampling_sd=known_sd(spec, rows),
+            whole=None,
         )
 
     @property
@@ -246,10 +281,10 @@ def build_design(
     table = select(data, variables(spec), missing)
     frame = table.frame
     family = spec.family
-    trials = _trials(spec, frame)
-    y, categories = _response(spec, frame)
-    _check_support(family, y, trials, frame)
-    sampling_sd = _sampling_sd(spec, frame)
+    trials = known_trials(spec, frame)
+    y, categories = response(spec, frame)
+    check_support(family, y, trials, frame)
+    sampling_sd = known_sd(spec, frame)
     ordered = any(p.support == "ordered" for p in family.parameters)
     predictors = {
         name: build_predictor(p, frame, name, ordered and name == family.parameters[0].name)
@@ -260,115 +295,6 @@ def build_design(
     _check_row_effects(design)
     _check_same_groups(design)
     return design
-
-
-def _response(spec: ModelSpec, frame: pd.DataFrame) -> tuple[Floats, tuple[str, ...]]:
-    y, categories = _outcome(spec, frame)
-    if len(y) > 1 and spec.family.support == Family.support and np.ptp(y) == 0:
-        raise DataError(f"The outcome {spec.response!r} is constant ({y[0]:g}) in all rows.")
-    return y, categories
-
-
-def _outcome(spec: ModelSpec, frame: pd.DataFrame) -> tuple[Floats, tuple[str, ...]]:
-    value = evaluate(spec.response, frame)
-    column = value if isinstance(value, pd.Series) else pd.Series(value, index=frame.index)
-    if spec.family.is_categorical:
-        return _categories(spec, column)
-    check_not_dates(column, f"The outcome {spec.response!r}")
-    if not is_numeric(column):
-        some = listed(map(repr, column.unique()[:5]))
-        raise DataError(
-            f"The outcome {spec.response!r} holds text or categories ({some}), not numbers. For a "
-            f"yes/no outcome compare it: I({spec.response} == {column.iloc[0]!r}); for ordered "
-            'categories use family="ordinal".'
-        )
-    with np.errstate(all="ignore"):
-        y = column.to_numpy(dtype=float)
-    return y, ()
-
-
-def _categories(spec: ModelSpec, column: pd.Series[Any]) -> tuple[Floats, tuple[str, ...]]:
-    if not isinstance(column.dtype, pd.CategoricalDtype):
-        if not is_numeric(column):
-            raise DataError(
-                f"The outcome {spec.response!r} holds text, whose order is not known. Make it an "
-                "ordered categorical: pd.Categorical(y, categories=[...], ordered=True)."
-            )
-        column = column.astype("category")
-    names = tuple(str(c) for c in column.cat.categories)
-    if len(names) < 2:
-        raise DataError(f"The outcome {spec.response!r} has one category only ({names[0]}).")
-    return np.asarray(column.cat.codes, dtype=np.float64), names
-
-
-def _numbers(code: str, frame: pd.DataFrame, what: str) -> Floats:
-    return numbers(evaluate(code, frame), len(frame), f"{what} {code!r}")
-
-
-def _trials(spec: ModelSpec, frame: pd.DataFrame) -> NDArray[np.float64] | None:
-    if not spec.family.has_trials:
-        if spec.trials is not None:
-            raise BayesmixedError(
-                f"trials(...) is for counts of successes; family {spec.family.name} has none. Use "
-                'family="binomial" or "beta_binomial".'
-            )
-        return None
-    if spec.trials is None:
-        raise BayesmixedError(
-            f"Family {spec.family.name} needs the number of trials: write "
-            f'"{spec.response} | trials(n) ~ ..." with a column n or a number, or use '
-            'family="bernoulli" for 0/1 outcomes.'
-        )
-    trials = _numbers(spec.trials, frame, "The number of trials")
-    bad = ~(np.isfinite(trials) & (trials >= 1) & (trials == np.floor(trials)))
-    if bad.any():
-        raise DataError(
-            f"The number of trials {spec.trials!r} must be a whole number from 1; it is not at "
-            f"{_rows(bad, frame, trials)}."
-        )
-    return trials
-
-
-def _sampling_sd(spec: ModelSpec, frame: pd.DataFrame) -> Floats | None:
-    if spec.sampling_sd is None:
-        return None
-    if "sigma" not in {p.name for p in spec.family.parameters} or "sigma" in spec.predictors:
-        raise BayesmixedError(
-            "sampling_sd is the known residual standard deviation: it goes with a family that has "
-            f"sigma (gaussian, student_t, lognormal) and no formula for it, not with "
-            f"{spec.family.name}."
-        )
-    values = _numbers(spec.sampling_sd, frame, "sampling_sd")
-    bad = ~(np.isfinite(values) & (values > 0))
-    if bad.any():
-        raise DataError(
-            f"sampling_sd {spec.sampling_sd!r} must be above 0 in every row; it is not at "
-            f"{_rows(bad, frame, values)}."
-        )
-    return values
-
-
-def _rows(bad: NDArray[np.bool_], frame: pd.DataFrame, values: Floats) -> str:
-    first = np.flatnonzero(bad)[:5]
-    shown = ", ".join(f"row {frame.index[i]} ({values[i]:g})" for i in first)
-    rest = int(bad.sum()) - len(first)
-    return shown + (f" and {rest:,} more rows" if rest else "")
-
-
-def _check_support(family: Family, y: Floats, trials: Floats | None, frame: pd.DataFrame) -> None:
-    with np.errstate(all="ignore"):
-        valid = np.asarray(family.valid(y, trials), dtype=bool)
-    if trials is not None and (y > trials).any():
-        bad = y > trials
-        raise DataError(
-            f"More successes than trials at {_rows(bad, frame, y)}; there the trials are "
-            f"{listed([f'{t:g}' for t in trials[bad]], 5)}."
-        )
-    if not valid.all():
-        raise DataError(
-            f"The outcome of family {family.name} must be {family.support}; it is not at "
-            f"{_rows(~valid, frame, y)}."
-        )
 
 
 def _check_names(design: Design) -> None:

@@ -14,24 +14,25 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
-from bayesmixed import lkj
 from bayesmixed.edition import EDITION, on_disk
-from bayesmixed.elimination import FAST, Records, Tree, draw, eliminate
+from bayesmixed.effects import (
+    centred_prior,
+    effects_backward,
+    factors_backward,
+    factors_of,
+    values_of,
+)
+from bayesmixed.elimination import Records, Tree, draw, eliminate
 from bayesmixed.forms import backward, forward
 from bayesmixed.instructions import (
     COUNTS,
-    COVARIANCES,
-    EFFECTS,
-    ETAS,
     FORMS,
     LEAF,
     LEVELS,
     LINK,
     LINK_COLUMN,
     LINK_RECORD,
-    MEMBERS,
     NUMBERS,
     ORIGIN,
     PAIR,
@@ -64,9 +65,6 @@ from bayesmixed.normal import Coupling, Totals, integrated, residuals
 from bayesmixed.pointers import floats, integers
 from bayesmixed.univariate import WIDTH, log_prior
 
-type Floats = NDArray[np.float64]
-type Integers = NDArray[np.int32]
-
 
 @njit(error_model="numpy")
 def log_density(z, gradient, program):
@@ -83,22 +81,22 @@ def log_density(z, gradient, program):
     x = floats(program, ORIGIN) + unit * z
     gradient[:] = 0.0
     values, slopes, total = _parameters(x, gradient, program)
-    T, F, at_T, lkj_density = _factors(x, values, program)
-    u, at_u, prior = _values(x, T, at_T, program)
+    T, F, at_T, lkj_density = factors_of(x, values, program)
+    u, at_u, prior = values_of(x, T, at_T, program)
     out = forward(values, u, at_u, program)
     total += lkj_density + prior
     d_out = np.zeros_like(out)
     d_values = np.zeros_like(values)
     d_T = np.zeros_like(T)
     d_u = np.zeros_like(u)
-    total += _centred(u, at_u, T, at_T, out, d_u, d_T, d_out, program)
+    total += centred_prior(u, at_u, T, at_T, out, d_u, d_T, d_out, program)
     if shape[4]:
         total += _integrated(values, u, T, at_T, out, d_values, d_u, d_T, d_out, program)
     else:
         total += _kernel(out, d_out, program)
     backward(values, u, d_values, d_u, at_u, out, d_out, program)
-    _effects_backward(x, gradient, T, d_T, at_T, d_u, at_u, program)
-    _factors_backward(x, gradient, F, d_T, at_T, values, d_values, program)
+    effects_backward(x, gradient, T, d_T, at_T, d_u, at_u, program)
+    factors_backward(x, gradient, F, d_T, at_T, values, d_values, program)
     for j in range(len(values)):
         gradient[j] += d_values[j] * slopes[j]
     gradient *= unit
@@ -117,151 +115,6 @@ def _parameters(x, gradient, program):
         gradient[j] = change
         total += density
     return values, slopes, total
-
-
-@njit(error_model="numpy")
-def _factors(x, values, program):
-    """Factors T of every covariance, and F of its correlations: T = diag(sd) F."""
-    etas = floats(program, ETAS)
-    covariances = rows_of(integers(program, COVARIANCES), 3)
-    members = integers(program, MEMBERS)
-    table = covariances
-    at = np.zeros(len(table) + 1, np.int64)
-    for c in range(len(table)):
-        at[c + 1] = at[c] + table[c, 0] * table[c, 0]
-    T, F, total = np.zeros(at[-1]), np.zeros(at[-1]), 0.0
-    for c in range(len(table)):
-        q, m = table[c, 0], table[c, 1]
-        factor = F[at[c] : at[c + 1]].reshape((q, q))
-        for i in range(q):
-            factor[i, i] = 1.0
-        m += q
-        for _ in range(table[c, 2]):
-            n, place, eta = members[m], members[m + 1], etas[members[m + 2]]
-            L = np.zeros((n, n))
-            total += lkj.forward(x[place : place + n * (n - 1) // 2], n, eta, L)
-            for i in range(n):
-                for j in range(i + 1):
-                    factor[members[m + 3 + i], members[m + 3 + j]] = L[i, j]
-            m += 3 + n
-        for i in range(q):
-            sd = values[members[table[c, 1] + i]]
-            for j in range(q):
-                T[at[c] + i * q + j] = sd * factor[i, j]
-    return T, F, at, total
-
-
-@njit(fastmath=FAST, error_model="numpy")
-def _values(x, T, at_T, program):
-    """Values of the sampled effects, each effect's groups together, and their log-prior."""
-    effects = rows_of(integers(program, EFFECTS), 6)
-    table = effects
-    at = np.zeros(len(table) + 1, np.int64)
-    for e in range(len(table)):
-        at[e + 1] = at[e] + table[e, 0] * table[e, 1]
-    u, total = np.empty(at[-1]), 0.0
-    for e in range(len(table)):
-        groups, q, place, c = table[e, 0], table[e, 1], table[e, 2], table[e, 3]
-        standardised = table[e, 4] < 0
-        for g in range(groups):
-            for k in range(q):
-                if standardised:
-                    value = 0.0
-                    for j in range(k + 1):
-                        value += T[at_T[c] + k * q + j] * x[place + g * q + j]
-                    total -= 0.5 * x[place + g * q + k] ** 2
-                else:
-                    value = x[place + g * q + k]
-                u[at[e] + k * groups + g] = value
-    return u, at, total
-
-
-@njit(fastmath=FAST, error_model="numpy")
-def _centred(u, at_u, T, at_T, out, d_u, d_T, d_out, program):
-    """Log-prior of the values that are sampled about a mean."""
-    effects = rows_of(integers(program, EFFECTS), 6)
-    forms = rows_of(integers(program, FORMS), 5)
-    total = 0.0
-    for e in range(len(effects)):
-        row = effects[e]
-        groups, q, c, first = row[0], row[1], row[3], row[4]
-        if first < 0:
-            continue
-        factor = T[at_T[c] : at_T[c + 1]].reshape((q, q))
-        d_factor = d_T[at_T[c] : at_T[c + 1]].reshape((q, q))
-        w = np.empty(q)
-        for k in range(q):
-            total -= groups * np.log(factor[k, k])
-            d_factor[k, k] -= groups / factor[k, k]
-        for g in range(groups):
-            for k in range(q):
-                rest = u[at_u[e] + k * groups + g] - out[forms[first + k, 1] + g]
-                for j in range(k):
-                    rest -= factor[k, j] * w[j]
-                w[k] = rest / factor[k, k]
-                total -= 0.5 * w[k] * w[k]
-            # s = T^-T w, whose signs are those of a pull towards the mean.
-            for k in range(q - 1, -1, -1):
-                s = w[k]
-                for j in range(k + 1, q):
-                    s -= factor[j, k] * d_u[at_u[e] + j * groups + g]
-                s /= factor[k, k]
-                d_u[at_u[e] + k * groups + g] = s
-            for k in range(q):
-                s = d_u[at_u[e] + k * groups + g]
-                d_out[forms[first + k, 1] + g] += s
-                d_u[at_u[e] + k * groups + g] = -s
-                for j in range(k + 1):
-                    d_factor[k, j] += s * w[j]
-    return total
-
-
-@njit(fastmath=FAST, error_model="numpy")
-def _effects_backward(x, gradient, T, d_T, at_T, d_u, at_u, program):
-    effects = rows_of(integers(program, EFFECTS), 6)
-    for e in range(len(effects)):
-        row = effects[e]
-        groups, q, place, c = row[0], row[1], row[2], row[3]
-        for g in range(groups):
-            for j in range(q):
-                at = place + g * q + j
-                if row[4] >= 0:
-                    gradient[at] += d_u[at_u[e] + j * groups + g]
-                    continue
-                change = -x[at]
-                for k in range(j, q):
-                    d = d_u[at_u[e] + k * groups + g]
-                    change += T[at_T[c] + k * q + j] * d
-                    d_T[at_T[c] + k * q + j] += d * x[at]
-                gradient[at] += change
-
-
-@njit(error_model="numpy")
-def _factors_backward(x, gradient, F, d_T, at_T, values, d_values, program):
-    etas = floats(program, ETAS)
-    covariances = rows_of(integers(program, COVARIANCES), 3)
-    members = integers(program, MEMBERS)
-    table = covariances
-    for c in range(len(table)):
-        q, m = table[c, 0], table[c, 1]
-        factor = F[at_T[c] : at_T[c + 1]].reshape((q, q))
-        d = d_T[at_T[c] : at_T[c + 1]].reshape((q, q))
-        for i in range(q):
-            sd = members[m + i]
-            for j in range(i + 1):
-                d_values[sd] += d[i, j] * factor[i, j]
-                d[i, j] *= values[sd]
-        m += q
-        for _ in range(table[c, 2]):
-            n, place, eta = members[m], members[m + 1], etas[members[m + 2]]
-            L, d_L = np.zeros((n, n)), np.zeros((n, n))
-            for i in range(n):
-                for j in range(i + 1):
-                    L[i, j] = factor[members[m + 3 + i], members[m + 3 + j]]
-                    d_L[i, j] = d[members[m + 3 + i], members[m + 3 + j]]
-            size = n * (n - 1) // 2
-            lkj.backward(x[place : place + size], n, eta, L, d_L, gradient[place : place + size])
-            m += 3 + n
 
 
 @njit(error_model="numpy")
@@ -375,14 +228,11 @@ def _call(context, address, rows, varies, eta, stats, extra, d_eta):
 
 @njit
 def _kernel(out, d_out, program):
-    stats = floats(program, STATS)
-    shape = integers(program, SHAPE)
-    varies = integers(program, VARIES)
-    rows = np.int64(shape[1])
-    varies = varies.astype(np.int64)
+    stats, shape = floats(program, STATS), integers(program, SHAPE)
+    varies = integers(program, VARIES).astype(np.int64)
     return _call(
         program[-1],
-        rows,
+        np.int64(shape[1]),
         np.int64(varies.ctypes.data),
         np.int64(out.ctypes.data),
         np.int64(stats.ctypes.data),
@@ -408,8 +258,8 @@ def _draw_effects(points, noise, program):
     scratch = np.empty(points.shape[1])
     for i in range(len(points)):
         values, _, _ = _parameters(points[i], scratch, program)
-        T, _, at_T, _ = _factors(points[i], values, program)
-        u, at_u, _ = _values(points[i], T, at_T, program)
+        T, _, at_T, _ = factors_of(points[i], values, program)
+        u, at_u, _ = values_of(points[i], T, at_T, program)
         out = forward(values, u, at_u, program)
         tree, records, totals, coupling, whole, delta, log_sigma = _gaussian(
             values, T, at_T, out, program

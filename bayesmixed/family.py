@@ -84,7 +84,8 @@ class Family:
     row_effects : bool
         Whether an effect for every single row can be told apart from the family's own noise.
     kernels : mapping of str to str
-        For links that have one, the name of the fast likelihood in `likelihoods`.
+        For links that have one, the name of the fast likelihood in `likelihoods`. This and
+        `is_normal` count for the package's own families only, since they say what `loglik` is.
     is_normal : bool
         Whether ``working(y)`` is normal with mean ``mu`` and standard deviation ``sigma``, so that
         effects can be integrated out exactly where mu has the identity link.

@@ -19,7 +19,6 @@ from bayesmixed.instructions import (
     FORMS,
     INDICES,
     INSTRUCTIONS,
-    LOG,
     rows_of,
 )
 from bayesmixed.pointers import floats, integers
@@ -29,7 +28,7 @@ from bayesmixed.pointers import floats, integers
 def forward(values, u, at_u, program):
     """All linear forms, one after another."""
     columns = floats(program, COLUMNS)
-    effects = rows_of(integers(program, EFFECTS), 6)
+    effects = rows_of(integers(program, EFFECTS), 5)
     forms = rows_of(integers(program, FORMS), 5)
     instructions = rows_of(integers(program, INSTRUCTIONS), 5)
     indices = integers(program, INDICES)
@@ -57,10 +56,8 @@ def forward(values, u, at_u, program):
                 begin = forms[a, 1]
                 part = out[begin : begin + forms[a, 0]]
                 _gather(o, part, indices[step[3] : step[3] + n], columns, step[4])
-            elif kind == LOG:
-                o += np.log(values[a])
             else:
-                o += np.log(values[a]) - np.log1p(-values[a])
+                o += np.log(values[a])
     return out
 
 
@@ -90,7 +87,7 @@ def _gather(o, part, index, columns, at):
 def backward(values, u, d_values, d_u, at_u, out, d_out, program):
     """The reverse of `forward`."""
     columns = floats(program, COLUMNS)
-    effects = rows_of(integers(program, EFFECTS), 6)
+    effects = rows_of(integers(program, EFFECTS), 5)
     forms = rows_of(integers(program, FORMS), 5)
     instructions = rows_of(integers(program, INSTRUCTIONS), 5)
     indices = integers(program, INDICES)
@@ -111,10 +108,8 @@ def backward(values, u, d_values, d_u, at_u, out, d_out, program):
                 begin = forms[a, 1]
                 part = d_out[begin : begin + forms[a, 0]]
                 _scatter(d, part, indices[step[3] : step[3] + n], columns, step[4])
-            elif kind == LOG:
-                d_values[a] += d.sum() / values[a]
             else:
-                d_values[a] += d.sum() / (values[a] * (1.0 - values[a]))
+                d_values[a] += d.sum() / values[a]
 
 
 @njit(fastmath=FAST)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesmixed._errors import lookup
 from bayesmixed.design import Design
 from bayesmixed.groups import parents
 from bayesmixed.predictor import INTERCEPT, Floats, RandomDesign
@@ -63,6 +64,34 @@ def rich_groupings(design: Design) -> frozenset[str]:
         if _encloses(random, evidence, design):
             evidence = _pooled(evidence, index, ratios[0][1])
     return frozenset(rich)
+
+
+def choose_centred(
+    design: Design, given: Collection[str] | None, integrated: Collection[str]
+) -> frozenset[str]:
+    """Groupings whose effects are sampled centred: the user's choice, or the data's.
+
+    Parameters
+    ----------
+    design : Design
+    given : collection of str or None
+        The user's choice.
+    integrated : collection of str
+        Groupings whose effects are not sampled.
+
+    Raises
+    ------
+    UnknownNameError
+        If the user named a grouping that the model does not have.
+    """
+    known = {r.name: r for r in design.predictors[design.family.parameters[0].name].random}
+    if given is None:
+        if known.keys() <= set(integrated):
+            return frozenset()
+        return rich_groupings(design.sample()) - set(integrated)
+    for name in given:
+        lookup(known, name, "grouping")
+    return frozenset(given) - set(integrated)
 
 
 def _rows(design: Design) -> _Evidence:

@@ -12,7 +12,7 @@ type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int32]
 
 # Kinds of instructions: what is added to a linear form.
-COLUMN, EFFECT, FORM, LOG, LOGIT = range(5)
+COLUMN, EFFECT, FORM, LOG = range(4)
 
 
 class Program(NamedTuple):
@@ -36,17 +36,17 @@ class Program(NamedTuple):
     reference : floats (terms,)
         Coefficients that the outcome was reduced by, where effects are integrated out.
     ZZ, ZX, Zy, rows, yy, Xy, XX : floats
-        See `elimination.Records` and `elimination.Totals`.
+        See `elimination.Records` and `normal.Totals`.
     link, sum_y, sum_X, pair : floats
-        See `elimination.Coupling`.
+        See `normal.Coupling`.
     covariances : ints (covariances, 3)
         Number of effects, and where `members` begins to say which parameters are the standard
         deviations, and then for each correlated block its size, its place in the point, the place
         in `etas`, and its members; the third number counts the blocks.
     members : ints
-    effects : ints (groupings, 6)
+    effects : ints (groupings, 5)
         Groups, effects, place in the point, covariance, first form of the means or -1 where
-        effects are standardised, place among the values.
+        effects are standardised.
     forms : ints (forms, 5)
         Length, place among the outputs, place of the offset in `columns` or -1, first instruction
         and number of instructions.
@@ -63,7 +63,7 @@ class Program(NamedTuple):
     sizes, counts, parents, levels : ints
         See `elimination.Tree`; `levels` are the covariances of its levels.
     leaf, stratum, link_record, link_column, ..., pair_second : ints
-        See `elimination.Records` and `elimination.Coupling`.
+        See `elimination.Records` and `normal.Coupling`.
     """
 
     origin: Floats

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesmixed._errors import BayesmixedError
 from bayesmixed.compress import Sums, add_up, cross_products, places, unique_rows
 from bayesmixed.design import Design
 from bayesmixed.groups import parents
@@ -28,6 +29,7 @@ from bayesmixed.program import (
 )
 
 type Floats = NDArray[np.float64]
+type Marginalize = Literal["auto", True, False]
 
 
 def chain(predictor: PredictorDesign) -> tuple[RandomDesign, ...]:
@@ -41,6 +43,41 @@ def chain(predictor: PredictorDesign) -> tuple[RandomDesign, ...]:
         if not found or parents(found[-1].groups.index, random.groups.index) is not None:
             found.append(random)
     return tuple(found)
+
+
+def choose_integrated(
+    design: Design, centered: Collection[str] | None, marginalize: Marginalize
+) -> tuple[str, ...]:
+    """Groupings whose effects are integrated out, from the inside out.
+
+    Parameters
+    ----------
+    design : Design
+    centered : collection of str or None
+        Groupings that the user wants sampled.
+    marginalize : {"auto", True, False}
+        Wherever it can be done, or an error where it cannot, or never.
+
+    Raises
+    ------
+    BayesmixedError
+        If `marginalize` is something else, or True where nothing can be integrated out.
+    """
+    if marginalize not in ("auto", True, False):
+        raise BayesmixedError(f'marginalize={marginalize!r}: "auto", True or False is needed.')
+    predictor = design.predictors[design.family.parameters[0].name]
+    exact = design.spec.is_exact
+    if marginalize is True and not (exact and predictor.random):
+        raise BayesmixedError(
+            "marginalize=True: effects can be integrated out exactly where there are some and the "
+            f"outcome is normal with identity link, not for family {design.family.name} with link "
+            f"{design.spec.link.name}"
+            + ("." if predictor.random else " without random effects.")
+            + ' Use marginalize="auto".'
+        )
+    if not (exact and marginalize):
+        return ()
+    return tuple(r.name for r in chain(predictor) if r.name not in (centered or ()))
 
 
 def gaussian_program(design: Design, layout: Layout, levels: Sequence[str]) -> Program:
@@ -139,7 +176,7 @@ class _Products:
     totals : Sums
         By error variance: number of rows, yy, Xy and XX.
     links, sums, pairs : tuple of Sums
-        Of each sampled effect, or pair of them, by the keys of `elimination.Coupling`; for links
+        Of each sampled effect, or pair of them, by the keys of `normal.Coupling`; for links
         the innermost group and the error variance in the record's place.
     """
 
@@ -226,7 +263,7 @@ def _columns(
 ) -> list[tuple[NDArray[np.intp], Floats]]:
     """For each sampled effect the place of each row's group among the values, and its multiplier.
 
-    The places are those of `evaluator._values`.
+    The places are those of `effects.values_of`.
     """
     absorbed = {key for carried in part.carried.values() for key in carried.outer}
     randoms = {r.name: r for r in predictor.random}
@@ -244,7 +281,7 @@ def _columns(
 
 
 def _coupling(found: _Products) -> dict[str, Any]:
-    """The arrays of `elimination.Coupling`."""
+    """The arrays of `normal.Coupling`."""
     arrays: dict[str, list[NDArray[Any]]] = {}
 
     def add(**given: NDArray[Any]) -> None:

@@ -78,16 +78,12 @@ class Layout:
 
 def lay_out(
     design: Design, priors: Priors, centred: Collection[str], integrated: Collection[str]
-) -> Layout | None:
-    """Give every unconstrained number its place; None where a prior has no closed form."""
+) -> Layout:
+    """Give every unconstrained number its place."""
     layout = Layout()
     for name, assigned in priors.items():
-        if assigned.prior.support == "correlation":
-            continue
-        found = encode(assigned.prior)
-        if found is None:
-            return None
-        layout.encoded[name] = found
+        if assigned.prior.support != "correlation":
+            layout.encoded[name] = encode(assigned.prior)
     layout.size = len(layout.encoded)
     randoms = [
         (suffix(design, parameter), random)

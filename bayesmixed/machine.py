@@ -22,7 +22,6 @@ from bayesmixed.instructions import Program
 from bayesmixed.integration import gaussian_program
 from bayesmixed.layout import Priors, lay_out
 from bayesmixed.likelihoods import KERNELS
-from bayesmixed.links import LINKS
 from bayesmixed.logdensity import Floats, LogDensity
 from bayesmixed.native import LOGP
 from bayesmixed.pointers import pointers
@@ -44,15 +43,10 @@ def state(
     integrated : sequence of str
         Groupings whose effects are integrated out, from the inside out.
     """
-    family, link = design.family, design.spec.link
-    is_ours = link is LINKS.get(link.name)
-    exact = is_ours and family.is_normal and link.name == "identity"
-    name = family.kernels.get(link.name) if is_ours else None
-    if not exact and name is None:
+    name = design.spec.kernel
+    if name is None and not design.spec.is_exact:
         return None
     layout = lay_out(design, priors, centred, integrated)
-    if layout is None:
-        return None
     if name is None:
         program, kernel = gaussian_program(design, layout, integrated), 0
     else:

@@ -14,7 +14,7 @@ import pymc as pm
 import xarray as xr
 from rich.console import Console
 
-from bayesmixed._errors import BayesmixedError, DataError, PriorError, SamplingError, listed, lookup
+from bayesmixed._errors import DataError, PriorError, listed, lookup
 from bayesmixed.build import build_model
 from bayesmixed.data import Missing, to_pandas
 from bayesmixed.defaults import AssignedPrior, assign_priors
@@ -23,19 +23,18 @@ from bayesmixed.doors import Priors, build_spec
 from bayesmixed.families import get_family
 from bayesmixed.family import Family
 from bayesmixed.fit import Fit
-from bayesmixed.geometry import rich_groupings
+from bayesmixed.geometry import choose_centred
 from bayesmixed.graph import interpreted, log_density
 from bayesmixed.hierarchy import Hierarchy
-from bayesmixed.integration import chain
+from bayesmixed.integration import Marginalize, choose_integrated
 from bayesmixed.links import Link
 from bayesmixed.logdensity import LogDensity
 from bayesmixed.machine import state
-from bayesmixed.names import coords, dims, public_names
+from bayesmixed.names import public_names
 from bayesmixed.partitions import Partitions
-from bayesmixed.sample import Draws, Settings, sample
+from bayesmixed.run import Run, run_density, run_pymc
+from bayesmixed.sample import Settings
 from bayesmixed.spec import ModelSpec
-
-type Marginalize = Literal["auto", True, False]
 
 
 class Model:
@@ -131,25 +130,55 @@ class Model:
         notes: tuple[str, ...],
     ) -> None:
         """Check the spec against the data, and decide all that depends on them."""
-        self.spec, self._chosen = spec, (missing, centered, marginalize, notes)
+        self.spec = spec
+        self._choices = {
+            "missing": missing,
+            "centered": None if centered is None else sorted(centered),
+            "marginalize": marginalize,
+            "notes": list(notes),
+        }
         if isinstance(table, Partitions):
             self.design: Design = table.design(
-                spec, missing, lambda design: _integrated(design, centered, marginalize)
+                spec, missing, lambda design: choose_integrated(design, centered, marginalize)
             )
         else:
             self.design = build_design(spec, table, missing)
         self._priors: Mapping[str, AssignedPrior] = assign_priors(self.design)
-        self.integrated = _integrated(self.design, centered, marginalize)
-        self.centered = _centered(self.design, centered, self.integrated)
+        self.integrated = choose_integrated(self.design, centered, marginalize)
+        self.centered = choose_centred(self.design, centered, self.integrated)
         dropped = self.design.table.note
         self.notes: tuple[str, ...] = (*notes, *([dropped] if dropped else []))
 
     @classmethod
-    def from_spec(cls, spec: ModelSpec, data: Any, *, missing: Missing = "drop") -> Model:
-        """A model from what was asked, as `ModelSpec.from_dict` reads it, and a table."""
+    def from_spec(
+        cls,
+        spec: ModelSpec,
+        data: Any,
+        *,
+        missing: Missing = "drop",
+        centered: Collection[str] | None = None,
+        marginalize: Marginalize = "auto",
+        notes: Collection[str] = (),
+    ) -> Model:
+        """A model from what was asked, as `ModelSpec.from_dict` reads it, and a table.
+
+        Parameters
+        ----------
+        spec : ModelSpec
+            What was asked.
+        data, missing, centered, marginalize
+            As for `Model`; `choices` has the last three and the notes of another model.
+        notes : collection of str
+            What was said of the formula.
+        """
         model = cls.__new__(cls)
-        model._meet(spec, _table(data), missing, None, "auto", ())
+        model._meet(spec, _table(data), missing, centered, marginalize, tuple(notes))
         return model
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What was chosen besides the spec: keyword arguments of `from_spec`."""
+        return dict(self._choices)
 
     def with_data(self, data: Any) -> Model:
         """The same model for another table with these columns.
@@ -157,9 +186,7 @@ class Model:
         Default priors, centring and the way of sampling are worked out anew; the user's own
         choices stay.
         """
-        model = type(self).__new__(type(self))
-        model._meet(self.spec, _table(data), *self._chosen)
-        return model
+        return self.from_spec(self.spec, data, **self.choices)
 
     def with_outcome(self, values: pd.Series[Any]) -> Model:
         """The same model for another outcome of the same rows.
@@ -184,10 +211,8 @@ class Model:
             )
         while name in frame.columns:
             name += "_"
-        model = type(self).__new__(type(self))
         spec = replace(self.spec, response=name)
-        model._meet(spec, frame.assign(**{name: values}), *self._chosen)
-        return model
+        return self.from_spec(spec, frame.assign(**{name: values}), **self.choices)
 
     @property
     def priors(self) -> pd.DataFrame:
@@ -312,71 +337,32 @@ class Model:
             smooth = sampler == "nutpie" and len(every) == len(self.integrated)
             target_accept = 0.8 if smooth else 0.95
         settings = Settings(draws, tune, chains, seed, target_accept, max_depth, progress, cores)
-        run = lookup({"nutpie": self._nutpie, "pymc": self._pymc}, sampler, "sampler")
-        posterior, statistics, interrupted, note = run(settings)
-        groups = {"posterior": posterior, "sample_stats": statistics}
+        ways = {
+            "nutpie": lambda: self._run(settings),
+            "pymc": lambda: run_pymc(self.design, self.pymc, settings),
+        }
+        run = lookup(ways, sampler, "sampler")()
+        groups = {"posterior": run.posterior, "sample_stats": run.statistics}
         if self.design.whole is None:
             groups["observed_data"] = xr.Dataset({"y": ("row", self.design.y)})
         tree = xr.DataTree.from_dict(groups)
-        tree.attrs["interrupted"] = int(interrupted)
-        return Fit(self.design, tree, (*self.notes, *([note] if note else [])))
+        tree.attrs["interrupted"] = int(run.interrupted)
+        return Fit(self.design, tree, (*self.notes, *([run.note] if run.note else [])))
 
-    def _nutpie(self, settings: Settings) -> tuple[xr.Dataset, xr.Dataset, bool, str]:
+    def _run(self, settings: Settings) -> Run:
+        """Sample with nutpie, showing what the user waits for."""
         console = Console(stderr=True, quiet=not settings.progress)
         with console.status("Compiling the model"):
             density = self._density()
             density(density.start)
         if density.note:
             console.print(density.note, highlight=False)
-        drawn = sample(density, settings)
-        rng = np.random.default_rng(settings.seed)
-        values = density.recover(drawn.x.reshape(-1, density.size), rng)
-        return self._named(values, drawn), _statistics(drawn), drawn.interrupted, density.note
+        return run_density(self.design, density, settings)
 
     def _density(self) -> LogDensity:
         """The log-density: from compiled parts where there are such, or else the PyMC graph's."""
         program = state(self.design, self._priors, self.centered, self.integrated)
-        if program is None:
-            self.design.need_rows("A prior that only PyMC can evaluate")
         return program or log_density(self.pymc, public_names(self.design))
-
-    def _named(self, values: Mapping[str, Any], drawn: Draws) -> xr.Dataset:
-        """Draws under their names, with dims and the data's own labels."""
-        chains, draws, _ = drawn.x.shape
-        inner, labels = dims(self.design), coords(self.design)
-        variables = {
-            name: (("chain", "draw", *inner[name]), v.reshape((chains, draws, *v.shape[1:])))
-            for name, v in values.items()
-        }
-        used = {d for names, _ in variables.values() for d in names}
-        known = {k: np.asarray(v) for k, v in labels.items() if k in used}
-        return xr.Dataset(
-            variables, coords={"chain": np.arange(chains), "draw": np.arange(draws), **known}
-        )
-
-    def _pymc(self, settings: Settings) -> tuple[xr.Dataset, xr.Dataset, bool, str]:
-        names = public_names(self.design)
-        with self.pymc:
-            tree = pm.sample(
-                settings.draws,
-                tune=settings.tune,
-                chains=settings.chains,
-                cores=settings.cores,
-                random_seed=settings.seed,
-                progressbar=settings.progress,
-                target_accept=settings.target_accept,
-                nuts={"max_treedepth": settings.max_depth},
-                nuts_sampler="pymc",
-                compute_convergence_checks=False,
-                var_names=names,
-            )
-        posterior = tree["posterior"].to_dataset()
-        if not posterior.sizes.get("draw"):
-            raise SamplingError("Sampling was interrupted during warm-up, before a draw was kept.")
-        short = posterior.sizes["draw"] < settings.draws
-        statistics = tree["sample_stats"].to_dataset()
-        short = short or posterior.sizes["chain"] < settings.chains
-        return posterior[names], statistics, short, ""
 
     def __str__(self) -> str:
         """The model in a few lines."""
@@ -407,42 +393,3 @@ class Model:
 def _table(data: Any) -> pd.DataFrame | Partitions:
     partitions = Partitions.of(data)
     return to_pandas(data) if partitions is None else partitions
-
-
-def _centered(
-    design: Design, given: Collection[str] | None, integrated: Collection[str]
-) -> frozenset[str]:
-    """The user's choice, checked, or the data's; none that are integrated out."""
-    known = {r.name: r for r in design.predictors[design.family.parameters[0].name].random}
-    if given is None:
-        if known.keys() <= set(integrated):
-            return frozenset()
-        return rich_groupings(design.sample()) - set(integrated)
-    for name in given:
-        lookup(known, name, "grouping")
-    return frozenset(given) - set(integrated)
-
-
-def _integrated(
-    design: Design, centered: Collection[str] | None, marginalize: Marginalize
-) -> tuple[str, ...]:
-    """Groupings whose effects are integrated out, from the inside out."""
-    if marginalize not in ("auto", True, False):
-        raise BayesmixedError(f'marginalize={marginalize!r}: "auto", True or False is needed.')
-    predictor = design.predictors[design.family.parameters[0].name]
-    exact = design.family.is_normal and design.spec.link.name == "identity"
-    if marginalize is True and not (exact and predictor.random):
-        raise BayesmixedError(
-            "marginalize=True: effects can be integrated out exactly where there are some and the "
-            f"outcome is normal with identity link, not for family {design.family.name} with link "
-            f"{design.spec.link.name}"
-            + ("." if predictor.random else " without random effects.")
-            + ' Use marginalize="auto".'
-        )
-    if not (exact and marginalize):
-        return ()
-    return tuple(r.name for r in chain(predictor) if r.name not in (centered or ()))
-
-
-def _statistics(drawn: Draws) -> xr.Dataset:
-    return xr.Dataset({n: (("chain", "draw"), v) for n, v in drawn.statistics.items()})

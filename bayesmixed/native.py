@@ -50,7 +50,7 @@ def native_model(density: LogDensity) -> CompiledPyMCModel:
 def graph_entry(function: Callable[..., Any]) -> Any:
     """Machine code around a function ``(point, floats, integers) -> (log-density, gradient)``."""
 
-    def logp(size, x, gradient, value, where):  # type: ignore[no-untyped-def]
+    def logp(size, x, gradient, value, where):
         try:
             data = numba.carray(where, 4)
             result, slope = function(numba.carray(x, size), floats(data, 0), integers(data, 1))
@@ -84,7 +84,7 @@ def _unoptimised() -> Iterator[None]:
 
 @cache
 def _copy() -> Any:
-    def copy(size, expanded, x, out, where):  # type: ignore[no-untyped-def]
+    def copy(size, expanded, x, out, where):
         for i in range(size):
             out[i] = x[i]
         return 0

@@ -238,7 +238,7 @@ def _on_design(design: Design, function: Callable[[Design], Any], table: Table) 
 def _check_possible(spec: ModelSpec) -> None:
     """Refuse models that take all rows at once."""
     family, link = spec.family, spec.link.name
-    if link not in family.kernels and not (family.is_normal and link == "identity"):
+    if spec.kernel is None and not spec.is_exact:
         raise BayesmixedError(
             f"Family {family.name} with link {link} needs every row in memory. Data in partitions "
             "are for normal outcomes with identity link, and for yes/no outcomes and counts with "

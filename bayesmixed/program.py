@@ -1,4 +1,4 @@
-"""Design and priors -> the `evaluator.Program` that states the same model as data.
+"""Design and priors -> the `instructions.Program` that states the same model as data.
 
 It is the PyMC model's density in another form: the same free parameters on the same unconstrained
 scales, apart from effects that are integrated out and constants that are dropped.
@@ -19,15 +19,13 @@ from bayesmixed.design import Design
 from bayesmixed.family import Parameter
 from bayesmixed.geometry import Carried, carry
 from bayesmixed.groups import parents
-from bayesmixed.instructions import COLUMN, EFFECT, FLOAT_FIELDS, FORM, LOG, LOGIT, Program
+from bayesmixed.instructions import COLUMN, EFFECT, FLOAT_FIELDS, FORM, LOG, Program
 from bayesmixed.layout import Layout
 from bayesmixed.likelihoods import Kernel
 from bayesmixed.names import effect_names, suffix
 from bayesmixed.predictor import INTERCEPT, PredictorDesign
 
 type Floats = NDArray[np.float64]
-
-_LINKS = {"identity": COLUMN, "log": LOG, "logit": LOGIT}
 
 
 class Writer:
@@ -98,7 +96,6 @@ class Writer:
                 e.at,
                 e.covariance,
                 self.means.get(key, -1),
-                0,
             ]
             for key, e in layout.effects.items()
             if e.at >= 0
@@ -111,7 +108,7 @@ class Writer:
             "etas": etas,
             "covariances": np.reshape(covariances, (-1, 3)),
             "members": members,
-            "effects": np.reshape(effects, (-1, 6)),
+            "effects": np.reshape(effects, (-1, 5)),
             "forms": np.reshape(self.forms, (-1, 5)),
             "instructions": np.reshape(self._instructions, (-1, 5)),
             "indices": np.concatenate([np.zeros(0, np.int32), *self._indices]),
@@ -262,9 +259,8 @@ def add_predictor(
 
 
 def add_constant(writer: Writer, parameter: Parameter, place: int | None = None) -> int:
-    """A parameter without a formula, on its link's scale."""
-    step = (_LINKS[parameter.links[0].name], writer.positions[parameter.name], 0, None, None)
-    return writer.form(1, [step], place=place)
+    """The logarithm of a parameter without a formula: they all are scales and shapes."""
+    return writer.form(1, [(LOG, writer.positions[parameter.name], 0, None, None)], place=place)
 
 
 def sorting(predictor: PredictorDesign) -> list[NDArray[Any]]:
@@ -292,7 +288,6 @@ def restored(predictor: PredictorDesign, keys: Sequence[NDArray[Any]]) -> Predic
 def _telling(design: Design, names: Sequence[str], sufficient: bool) -> list[NDArray[Any]]:
     """Columns that tell apart the rows of all predictors in the likelihood."""
     columns = [c for n in names for c in sorting(design.predictors[n])]
-    columns += [] if design.sampling_sd is None else [design.sampling_sd]
     return columns + ([] if sufficient else [design.y])
 
 
@@ -317,10 +312,9 @@ def _add_collapsed(parts: Sequence[tuple[Sums, Sums]]) -> tuple[Sums, Sums]:
 
 def kernel_program(design: Design, layout: Layout, kernel: Kernel) -> Program:
     """A program whose likelihood is a family's kernel."""
-    known_sd = design.sampling_sd is not None
     every = [p.name for p in design.family.parameters]
     names = [n for n in every if n in design.predictors]
-    varies = [n in names or (n == "sigma" and known_sd) for n in every]
+    varies = [n in names for n in every]
     sufficient = kernel.sufficient(varies)
     collapse = partial(_collapsed, names=names, kernel=kernel, sufficient=sufficient)
     rows, outcomes = design.reduce(collapse, _add_collapsed)
@@ -333,9 +327,6 @@ def kernel_program(design: Design, layout: Layout, kernel: Kernel) -> Program:
             end = at + len(sorting(design.predictors[parameter.name]))
             add_predictor(writer, design, parameter.name, rows.keys[at:end], place)
             at = end
-        elif varies[p]:
-            sd = rows.keys[sum(len(sorting(design.predictors[n])) for n in names)]
-            writer.form(count, [], np.log(sd), place)
         else:
             add_constant(writer, parameter, place)
     further = np.zeros(0)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bayesmixed.budget import VarianceBudget
-from bayesmixed.families import get_family
+from bayesmixed.families import FAMILIES, get_family
 from bayesmixed.family import Family
-from bayesmixed.links import Link, get_link
+from bayesmixed.links import LINKS, Link, get_link
 from bayesmixed.priors import Prior
 
 
@@ -124,6 +124,22 @@ class ModelSpec:
     levels: tuple[str, ...] = ()
     priors: Mapping[str, Prior] = field(default_factory=dict)
     budget: VarianceBudget | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether family or link is the user's own: a changed copy may have another likelihood."""
+        ours = FAMILIES.get(self.family.name), LINKS.get(self.link.name)
+        return self.family is not ours[0] or self.link is not ours[1]
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the outcome is normal about its predictor, so that effects integrate out."""
+        return self.family.is_normal and self.link.name == "identity" and not self.is_own
+
+    @property
+    def kernel(self) -> str | None:
+        """Name of the fast likelihood; None where the PyMC model's graph is compiled."""
+        return None if self.is_own else self.family.kernels.get(self.link.name)
 
     @property
     def formula(self) -> str:

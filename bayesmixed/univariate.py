@@ -66,16 +66,9 @@ class Encoded:
         return float(self.numbers[_SCALE])
 
 
-def encode(prior: Prior) -> Encoded | None:
-    """Write a prior as numbers.
-
-    Returns
-    -------
-    Encoded or None
-        None for a distribution that is not one of single numbers (``"LKJ"``).
-    """
-    encoder = _ENCODERS.get(prior.distribution)
-    return None if encoder is None else encoder(**dict(prior.parameters))
+def encode(prior: Prior) -> Encoded:
+    """Write a prior of single numbers (any but ``"LKJ"``) as numbers."""
+    return _ENCODERS[prior.distribution](**dict(prior.parameters))
 
 
 def constrain(x: Floats, encoded: Encoded) -> Floats:

@@ -24,7 +24,7 @@ def _nothing_is_built(monkeypatch):
         pytest.fail("a PyMC model was built")
 
     monkeypatch.setattr(model, "build_model", refuse)
-    monkeypatch.setattr(model, "sample", refuse)
+    monkeypatch.setattr(model, "run_density", refuse)
     monkeypatch.setattr(model, "state", refuse)
     monkeypatch.setattr(model, "log_density", refuse)
     monkeypatch.setattr("pymc.Model.__init__", refuse)

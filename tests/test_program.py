@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -229,3 +230,27 @@ def test_equal_rows_are_put_together_and_that_is_said():
     assert fit.notes[0] in str(fit)
     # What refers to rows still has all of them.
     assert fit.with_log_likelihood().tree["log_likelihood"]["y"].shape == (1, 50, len(data))
+
+
+def test_a_changed_copy_of_a_family_is_not_taken_for_the_family():
+    """Its likelihood may be another: the fast ones are for the package's own values only."""
+    data = LOAD("epil")
+    poisson = replace(
+        bm.families.poisson,
+        loglik=lambda y, mu, log_mu: bm.families.poisson.loglik(y, 2 * mu, log_mu + np.log(2)),
+    )
+    model = bm.Model("y ~ 1", data, family=poisson)
+    value = float(data["y"].mean())
+    # Where 2 mu is the mean of the counts, the slope of the log-likelihood is 0; the prior's is
+    # (log mean - log mean / 2) / 2.5^2.
+    x = np.log([value / 2])
+    assert model._density()(x)[1] == pytest.approx(np.log(2) / 2.5**2, rel=1e-6)
+    wide = replace(
+        bm.families.gaussian,
+        loglik=lambda y, mu, sigma, log_sigma: bm.families.gaussian.loglik(
+            y, mu, 2 * sigma, log_sigma + np.log(2)
+        ),
+    )
+    sleep = bm.Model("Reaction ~ Days + (Days | Subject)", LOAD("sleepstudy"), family=wide)
+    assert sleep.integrated == ()
+    assert not sleep.spec.is_exact

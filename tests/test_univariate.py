@@ -117,7 +117,8 @@ def test_every_distribution_and_parameter_set_has_a_case(name, names):
 
 
 def test_what_is_not_one_number_has_no_code():
-    assert encode(Prior("LKJ", eta=2)) is None
+    with pytest.raises(KeyError):
+        encode(Prior("LKJ", eta=2))
 
 
 def test_rows_have_one_width():

@@ -25,7 +25,6 @@ from bayesmixed.links import LINKS, Link
 from bayesmixed.many._moderation import Moderation
 from bayesmixed.many._record import STATISTICS
 from bayesmixed.many._store import Store
-from bayesmixed.many._worker import revived
 from bayesmixed.model import Model
 from bayesmixed.plots import BLUE, GREY
 from bayesmixed.spec import ModelSpec
@@ -90,7 +89,8 @@ class Fits(Mapping[str, Fit]):
         spec, moderation = ModelSpec.from_dict(there, family, link), store.moderation()
         if moderation is not None:
             spec = replace(spec, priors={**spec.priors, **moderation.priors})
-        return cls(store.path, revived(spec, store.base(), there["chosen"]), None, moderation)
+        model = Model.from_spec(spec, store.base(), **there["choices"])
+        return cls(store.path, model, None, moderation)
 
     @cached_property
     def _tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:

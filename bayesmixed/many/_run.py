@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
@@ -23,7 +24,7 @@ from bayesmixed.many._moderation import Moderation, learn
 from bayesmixed.many._outcomes import Outcomes, fingerprint, gather
 from bayesmixed.many._pass import Pass
 from bayesmixed.many._store import Store
-from bayesmixed.many._worker import Plan, portable, revived
+from bayesmixed.many._worker import Plan, portable
 from bayesmixed.model import Model
 from bayesmixed.sample import Settings
 
@@ -155,7 +156,7 @@ class _Run:
         """The number from which all seeds are derived: as before, if the run goes on."""
         if given is None and Store(self.path).exists:
             return int(Store(self.path).manifest["seed"])
-        return int(np.random.SeedSequence(given).entropy)  # type: ignore[arg-type]  # an int here
+        return secrets.randbits(63) if given is None else int(given)
 
     def plain(self, model: Model, seed: int) -> Fits:
         """One pass."""
@@ -172,7 +173,7 @@ class _Run:
             return Fits(self.path, model, (), interrupted=True)
         moderation = _learned(store, first, self.moderate, once.met)
         spec = replace(model.spec, priors={**model.spec.priors, **moderation.priors})
-        better = revived(spec, model.design.table.frame, model._chosen)
+        better = Model.from_spec(spec, model.design.table.frame, **model.choices)
         again = self._pass(store, better, seed)
         whole = again.run("Second pass", self.progress)
         return Fits(self.path, better, tuple(again.met), moderation, not whole)
@@ -183,7 +184,7 @@ class _Run:
         manifest = {
             "version": bayesmixed.__version__,
             **model.spec.to_dict(),
-            "chosen": json.loads(json.dumps(model._chosen, default=sorted)),
+            "choices": model.choices,
             "kind": "datasets" if self.given.whole else "outcomes",
             "data": "" if self.given.whole else fingerprint(base),
             **self.settings,

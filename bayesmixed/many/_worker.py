@@ -72,15 +72,8 @@ def portable(model: Model) -> dict[str, Any]:
         "family": None if family is FAMILIES.get(family.name) else family,
         "link": None if link is LINKS.get(link.name) else link,
         "frame": model.design.table.frame,
-        "chosen": model._chosen,
+        "choices": model.choices,
     }
-
-
-def revived(spec: ModelSpec, frame: pd.DataFrame, chosen: Any) -> Model:
-    """A model from a spec, its data, and the user's other choices."""
-    model = Model.__new__(Model)
-    model._meet(spec, frame, *chosen)
-    return model
 
 
 def outcome_seed(seed: int, name: str) -> int:
@@ -133,7 +126,7 @@ def _understood(briefing: bytes) -> tuple[Plan, Model]:
     plan: Plan = cloudpickle.loads(briefing)
     sent = plan.model
     spec = ModelSpec.from_dict(sent["spec"], sent["family"], sent["link"])
-    return plan, revived(spec, sent["frame"], sent["chosen"])
+    return plan, Model.from_spec(spec, sent["frame"], **sent["choices"])
 
 
 def _record(plan: Plan, model: Model, job: Outcome) -> Record:

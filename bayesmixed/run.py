@@ -1,0 +1,99 @@
+"""A run of a sampler: draws under their names, with what the sampler says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import xarray as xr
+
+from bayesmixed._errors import SamplingError
+from bayesmixed.design import Design
+from bayesmixed.logdensity import LogDensity
+from bayesmixed.names import coords, dims, public_names
+from bayesmixed.sample import Draws, Settings, sample
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a sampler brought.
+
+    Parameters
+    ----------
+    posterior : Dataset
+        Draws, dims (chain, draw, ...), labelled with the data's own labels.
+    statistics : Dataset
+        The sampler's statistics, dims (chain, draw), under ArviZ's names.
+    interrupted : bool
+        Whether it was stopped before its end.
+    note : str
+        What was done to make it fast; empty where there is nothing to say.
+    """
+
+    posterior: xr.Dataset
+    statistics: xr.Dataset
+    interrupted: bool
+    note: str = ""
+
+
+def run_density(design: Design, density: LogDensity, settings: Settings) -> Run:
+    """Sample a log-density with nutpie.
+
+    Raises
+    ------
+    SamplingError
+        As `sample`.
+    """
+    drawn = sample(density, settings)
+    rng = np.random.default_rng(settings.seed)
+    values = density.recover(drawn.x.reshape(-1, density.size), rng)
+    statistics = xr.Dataset({n: (("chain", "draw"), v) for n, v in drawn.statistics.items()})
+    return Run(_named(design, values, drawn), statistics, drawn.interrupted, density.note)
+
+
+def _named(design: Design, values: Mapping[str, Any], drawn: Draws) -> xr.Dataset:
+    """Draws under their names, with dims and labels."""
+    chains, draws, _ = drawn.x.shape
+    inner, labels = dims(design), coords(design)
+    variables = {
+        name: (("chain", "draw", *inner[name]), v.reshape((chains, draws, *v.shape[1:])))
+        for name, v in values.items()
+    }
+    used = {d for names, _ in variables.values() for d in names}
+    known = {k: np.asarray(v) for k, v in labels.items() if k in used}
+    return xr.Dataset(
+        variables, coords={"chain": np.arange(chains), "draw": np.arange(draws), **known}
+    )
+
+
+def run_pymc(design: Design, model: pm.Model, settings: Settings) -> Run:
+    """Sample a PyMC model with PyMC's own NUTS.
+
+    Raises
+    ------
+    SamplingError
+        If it was interrupted before a draw was kept.
+    """
+    names = public_names(design)
+    with model:
+        tree = pm.sample(
+            settings.draws,
+            tune=settings.tune,
+            chains=settings.chains,
+            cores=settings.cores,
+            random_seed=settings.seed,
+            progressbar=settings.progress,
+            target_accept=settings.target_accept,
+            nuts={"max_treedepth": settings.max_depth},
+            nuts_sampler="pymc",
+            compute_convergence_checks=False,
+            var_names=names,
+        )
+    posterior = tree["posterior"].to_dataset()
+    if not posterior.sizes.get("draw"):
+        raise SamplingError("Sampling was interrupted during warm-up, before a draw was kept.")
+    short = posterior.sizes["draw"] < settings.draws or posterior.sizes["chain"] < settings.chains
+    return Run(posterior[names], tree["sample_stats"].to_dataset(), short)
