@@ -22,7 +22,7 @@ def _average(function, centre, sd):
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_rule_has_the_moments_of_the_normal(step):
-    """Up to the sum's error of 2 exp(-2 pi^2 / step^2), 5e-9 at the coarsest, times 2 pi a power."""
+    """Up to the error of the sum, 2 exp(-2 pi^2 / step^2) < 6e-9, times 2 pi for each power."""
     z, weights = nodes(step)
     for power, moment in ((0, 1), (1, 0), (2, 1), (3, 0), (4, 3)):
         assert weights @ z**power == pytest.approx(moment, abs=6e-9 * (2 * np.pi) ** power)
