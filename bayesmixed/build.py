@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytensor.tensor as pt
 from bayesmixed.defaults import AssignedPrior
 from bayesmixed.design import Design
 from bayesmixed.family import Parameter
-from bayesmixed.geometry import Carried, carry
+from bayesmixed.geometry import Carried, Centring, carry
 from bayesmixed.groups import parents
 from bayesmixed.names import coords, effect_dim, effect_names, suffix
 from bayesmixed.predictor import INTERCEPT, PredictorDesign, RandomDesign
@@ -29,7 +30,7 @@ type Priors = Mapping[str, AssignedPrior]
 def build_model(
     design: Design,
     priors: Priors,
-    centred: Collection[str] = (),
+    centred: Centring = MappingProxyType({}),
     integrated: Collection[str] = (),
 ) -> pm.Model:
     """State the model in PyMC.
@@ -40,8 +41,8 @@ def build_model(
         The data.
     priors : mapping of str to AssignedPrior
         The prior of every parameter.
-    centred : collection of str
-        Groupings of the first parameter whose effects are sampled centred.
+    centred : Centring
+        How far effects of the first parameter are sampled centred.
     integrated : collection of str
         Groupings whose effects are not sampled at all; their centring never matters.
 
@@ -51,7 +52,8 @@ def build_model(
         With deterministics under the names of the posterior (``beta``, ``u_<group>``, ...), and
         free variables ``Intercept_centered`` (the intercept at the predictors' means),
         ``slopes``, ``sd_<group>``, ``chol_<group>`` (Cholesky factor of the correlations), and
-        ``z_<group>`` (standardised effects) or, centred, ``value_<group>``.
+        ``z_<group>`` (standardised effects) or, wholly or partly centred, ``value_<group>`` in
+        units in which the data vary.
     """
     with pm.Model(coords=coords(design)) as model:
         eta: dict[str, Any] = {}
@@ -60,7 +62,9 @@ def build_model(
             predictor = design.predictors.get(parameter.name)
             if predictor is not None:
                 part = {} if suffix(design, parameter.name) else carried
-                eta[parameter.name] = _predictor(design, predictor, parameter.name, priors, part)
+                eta[parameter.name] = _predictor(
+                    design, predictor, parameter.name, priors, part, centred
+                )
         for parameter in design.family.parameters:
             if parameter.name not in eta:
                 eta[parameter.name] = _constant(design, parameter, priors)
@@ -74,6 +78,7 @@ def _predictor(
     name: str,
     priors: Priors,
     carried: Mapping[str, Carried],
+    centred: Centring,
 ) -> Any:
     """Population part and random part of one linear predictor, shape (rows,)."""
     tail = suffix(design, name)
@@ -107,7 +112,7 @@ def _predictor(
         _thresholds(ordered[0], priors, shift)
     if parts:
         pm.Deterministic(f"beta{tail}", pt.concatenate(parts), dims=f"term{tail}")
-    return eta + _random_part(predictor, tail, priors, carried, slopes, intercept)
+    return eta + _random_part(predictor, tail, priors, carried, centred, slopes, intercept)
 
 
 def _random_part(
@@ -115,6 +120,7 @@ def _random_part(
     tail: str,
     priors: Priors,
     carried: Mapping[str, Carried],
+    centred: Centring,
     slopes: Any,
     intercept: Any,
 ) -> Any:
@@ -143,7 +149,8 @@ def _random_part(
                         column = column + values[outer][inside[outer], at]
                 columns.append(column)
             mean = pt.stack(columns, axis=-1)
-        values[random.name] = _effects(random, tail, priors, mean)
+        share = centred.get(random.name) if mean is not None else None
+        values[random.name] = _effects(random, tail, priors, mean, share)
     absorbed = {key for part in carried.values() for key in part.outer}
     total: Any = pt.constant(0.0)
     for random in predictor.random:
@@ -194,58 +201,99 @@ def _vector(name: str, priors: Sequence[Prior], dim: str) -> Any:
     return pm.Deterministic(name, pt.concatenate(pieces)[np.argsort(order)], dims=dim)
 
 
-def _effects(random: RandomDesign, tail: str, priors: Priors, mean: Any | None) -> Any:
+def _effects(
+    random: RandomDesign,
+    tail: str,
+    priors: Priors,
+    mean: Any | None,
+    weights: Sequence[float] | None,
+) -> Any:
     """Values of the groups of one grouping, shape (groups, effects).
 
-    With `mean`, of the same shape, they are sampled centred, as values about it.
+    With `mean`, of the same shape, they are sampled about it, centred by the effects' weights.
     """
     group, dim = random.name, effect_dim(tail, random)
     sd = _vector(f"sd{tail}_{group}", [priors[n].prior for n in effect_names(tail, random)], dim)
     factor = _cholesky(random, tail, priors, dim) if random.is_correlated else None
-    if mean is None:
+    if mean is None or weights is None:
         z = pm.Normal(f"z{tail}_{group}", dims=(group, dim))
         values = (z if factor is None else z @ factor.T) * sd
         return pm.Deterministic(f"u{tail}_{group}", values, dims=(group, dim))
-    values = _centred_values(f"value_{group}", mean, sd, factor, (group, dim))
-    pm.Deterministic(f"u_{group}", values - mean, dims=(group, dim))
-    return values
+    w = pm.Data(f"weights_{group}", np.array(weights), dims=dim)
+    unit = np.array([priors[n].unit for n in effect_names(tail, random)])
+    value = _centred(f"value_{group}", mean / unit, sd / unit, factor, w, (group, dim))
+    off = _columns(value - w * mean / unit, random.size)
+    scaled = pt.stack(_scaled(off, _columns(w, random.size), factor), axis=-1)
+    u = pm.Deterministic(f"u_{group}", scaled * sd * (sd / unit) ** -w, dims=(group, dim))
+    return mean + u
 
 
-def _centred_values(
-    name: str, mean: Any, sd: Any, factor: Any | None, dims: tuple[str, str]
-) -> Any:
-    """Values of the groups: normal about `mean`, with these sds and Cholesky factor."""
+def _columns(values: Any, size: int) -> list[Any]:
+    return [values[..., k] for k in range(size)]
+
+
+def _scaled(off: Sequence[Any], weights: Sequence[Any], factor: Any | None) -> list[Any]:
+    """Each effect of (W + (1 - W) L) applied to what is sampled less its mean.
+
+    Written out effect by effect: that compiles in no time, a batch of solves does not.
+    """
     if factor is None:
-        return pm.Normal(name, mu=mean, sigma=sd, dims=dims)
+        return list(off)
+    return [
+        w * off[k] + (1 - w) * sum((factor[k, j] * off[j] for j in range(k)), factor[k, k] * off[k])
+        for k, w in enumerate(weights)
+    ]
+
+
+def _centred(
+    name: str, mean: Any, sd: Any, factor: Any | None, weights: Any, dims: tuple[str, str]
+) -> Any:
+    """What is sampled of groups whose values are normal about `mean` with these sds and factor.
+
+    See `effects` for the transformation: wholly centred it is the values themselves.
+    """
+    if factor is None:
+        return pm.Normal(name, mu=weights * mean, sigma=sd**weights, dims=dims)
     size = len(pm.modelcontext(None).coords[dims[1]])
 
-    def logp(value: Any, mean: Any, sd: Any, factor: Any) -> Any:
-        # The last two come with a leading axis of length 1.
-        sd, factor = sd.ravel(), factor.reshape((size, size))
-        # Forward substitution written out: it compiles in no time, a batch of solves does not.
+    def logp(value: Any, mean: Any, sd: Any, factor: Any, weights: Any) -> Any:
+        # All but the first two come with a leading axis of length 1.
+        sd, factor, w = sd.ravel(), factor.reshape((size, size)), weights.ravel()
+        scaled = _scaled(_columns(value - w * mean, size), _columns(w, size), factor)
         z: list[Any] = []
         total = pt.constant(-size / 2 * np.log(2 * np.pi))
         for k in range(size):
             known = sum((factor[k, j] * z[j] for j in range(k)), start=pt.constant(0.0))
-            z.append(((value[:, k] - mean[:, k]) / sd[k] - known) / factor[k, k])
-            total = total - 0.5 * z[k] ** 2 - pt.log(sd[k]) - pt.log(factor[k, k])
+            z.append((scaled[k] * sd[k] ** -w[k] - known) / factor[k, k])
+            total = total - 0.5 * z[k] ** 2 - w[k] * pt.log(sd[k])
+            total = total + pt.log(w[k] / factor[k, k] + 1 - w[k])
         return total
 
     def random(
-        mean: Any, sd: Any, factor: Any, rng: np.random.Generator, size: Any = None
+        mean: Any,
+        sd: Any,
+        factor: Any,
+        weights: Any,
+        rng: np.random.Generator,
+        size: Any = None,
     ) -> np.ndarray:
-        z = rng.normal(size=mean.shape) @ factor.reshape(factor.shape[-2:]).T
-        return np.asarray(mean + z * sd.ravel())
+        factor, w = factor.reshape(factor.shape[-2:]), weights.reshape(weights.shape[-1:])
+        z = rng.normal(size=mean.shape) @ factor.T * sd.reshape(w.shape) ** w
+        inverse = np.linalg.inv(np.diag(w) + (1 - w)[:, None] * factor)
+        return np.asarray(w * mean + z @ inverse.T)
 
     return pm.CustomDist(
         name,
         mean,
         sd,
         factor,
+        weights,
         logp=logp,
         random=random,
-        support_point=lambda rv, size, mean, *_: pt.broadcast_to(mean, rv.shape),
-        signature="(k),(k),(k,k)->(k)",
+        support_point=lambda rv, size, mean, sd, factor, weights: pt.broadcast_to(
+            weights * mean, rv.shape
+        ),
+        signature="(k),(k),(k,k),(k)->(k)",
         dims=dims,
         class_name="CorrelatedNormal",
     )

@@ -17,16 +17,17 @@ from numba.extending import intrinsic
 
 from bayesmixed.edition import EDITION, on_disk
 from bayesmixed.effects import (
-    centred_prior,
     effects_backward,
     factors_backward,
     factors_of,
+    places_of,
     values_of,
 )
 from bayesmixed.elimination import Records, Tree, draw, eliminate
-from bayesmixed.forms import backward, forward
+from bayesmixed.forms import backward, forward, size_of
 from bayesmixed.instructions import (
     COUNTS,
+    EFFECTS,
     FORMS,
     LEAF,
     LEVELS,
@@ -82,21 +83,26 @@ def log_density(z, gradient, program):
     gradient[:] = 0.0
     values, slopes, total = _parameters(x, gradient, program)
     T, F, at_T, lkj_density = factors_of(x, values, program)
-    u, at_u, prior = values_of(x, T, at_T, program)
-    out = forward(values, u, at_u, program)
+    u, at_u, out, prior = _forms(x, values, F, at_T, program)
     total += lkj_density + prior
-    d_out = np.zeros_like(out)
-    d_values = np.zeros_like(values)
-    d_T = np.zeros_like(T)
-    d_u = np.zeros_like(u)
-    total += centred_prior(u, at_u, T, at_T, out, d_u, d_T, d_out, program)
+    d_out, d_values, d_u = np.zeros_like(out), np.zeros_like(values), np.zeros_like(u)
+    d_T, d_F = np.zeros_like(T), np.zeros_like(F)
     if shape[4]:
         total += _integrated(values, u, T, at_T, out, d_values, d_u, d_T, d_out, program)
     else:
         total += _kernel(out, d_out, program)
-    backward(values, u, d_values, d_u, at_u, out, d_out, program)
-    effects_backward(x, gradient, T, d_T, at_T, d_u, at_u, program)
-    factors_backward(x, gradient, F, d_T, at_T, values, d_values, program)
+    effects = rows_of(integers(program, EFFECTS), 5)
+    means, every = _means(effects), len(integers(program, FORMS)) // 5
+    backward(means, every, values, u, d_values, d_u, at_u, d_out, program)
+    for e in range(len(effects) - 1, -1, -1):
+        effects_backward(
+            e, x, gradient, F, d_F, at_T, values, d_values, d_u, at_u, out, d_out, program
+        )
+        first = effects[e, 4]
+        if first >= 0:
+            last = first + effects[e, 1]
+            backward(first, last, values, u, d_values, d_u, at_u, d_out, program)
+    factors_backward(x, gradient, F, d_F, d_T, at_T, values, d_values, program)
     for j in range(len(values)):
         gradient[j] += d_values[j] * slopes[j]
     gradient *= unit
@@ -115,6 +121,32 @@ def _parameters(x, gradient, program):
         gradient[j] = change
         total += density
     return values, slopes, total
+
+
+@njit
+def _means(effects):
+    """Number of forms that are means of sampled values; they stand first."""
+    count = 0
+    for e in range(len(effects)):
+        if effects[e, 4] >= 0:
+            count += effects[e, 1]
+    return count
+
+
+@njit(error_model="numpy")
+def _forms(x, values, F, at_T, program):
+    """Values of the sampled effects, of all linear forms, and the effects' log-prior."""
+    effects = rows_of(integers(program, EFFECTS), 5)
+    at_u, out, total = places_of(program), np.empty(size_of(program)), 0.0
+    u = np.empty(at_u[-1])
+    for e in range(len(effects)):
+        first = effects[e, 4]
+        if first >= 0:
+            forward(first, first + effects[e, 1], values, u, at_u, out, program)
+        total += values_of(e, x, F, at_T, values, u, at_u, out, program)
+    every = len(integers(program, FORMS)) // 5
+    forward(_means(effects), every, values, u, at_u, out, program)
+    return u, at_u, out, total
 
 
 @njit(error_model="numpy")
@@ -258,9 +290,8 @@ def _draw_effects(points, noise, program):
     scratch = np.empty(points.shape[1])
     for i in range(len(points)):
         values, _, _ = _parameters(points[i], scratch, program)
-        T, _, at_T, _ = factors_of(points[i], values, program)
-        u, at_u, _ = values_of(points[i], T, at_T, program)
-        out = forward(values, u, at_u, program)
+        T, F, at_T, _ = factors_of(points[i], values, program)
+        u, _, out, _ = _forms(points[i], values, F, at_T, program)
         tree, records, totals, coupling, whole, delta, log_sigma = _gaussian(
             values, T, at_T, out, program
         )

@@ -24,19 +24,24 @@ from bayesmixed.instructions import (
 from bayesmixed.pointers import floats, integers
 
 
+@njit
+def size_of(program):
+    """Number of values of all forms."""
+    size = 0
+    for form in rows_of(integers(program, FORMS), 5):
+        size = max(size, form[1] + form[0])
+    return size
+
+
 @njit(fastmath=FAST, error_model="numpy")
-def forward(values, u, at_u, program):
-    """All linear forms, one after another."""
+def forward(first, last, values, u, at_u, out, program):
+    """Work out the forms from number `first` to before `last`, one after another."""
     columns = floats(program, COLUMNS)
     effects = rows_of(integers(program, EFFECTS), 5)
     forms = rows_of(integers(program, FORMS), 5)
     instructions = rows_of(integers(program, INSTRUCTIONS), 5)
     indices = integers(program, INDICES)
-    size = 0
-    for form in forms:
-        size = max(size, form[1] + form[0])
-    out = np.empty(size)
-    for form in forms:
+    for form in forms[first:last]:
         n, place, offset = form[0], form[1], form[2]
         o = out[place : place + n]
         if offset < 0:
@@ -58,7 +63,6 @@ def forward(values, u, at_u, program):
                 _gather(o, part, indices[step[3] : step[3] + n], columns, step[4])
             else:
                 o += np.log(values[a])
-    return out
 
 
 @njit(fastmath=FAST)
@@ -84,14 +88,14 @@ def _gather(o, part, index, columns, at):
 
 
 @njit(fastmath=FAST, error_model="numpy")
-def backward(values, u, d_values, d_u, at_u, out, d_out, program):
+def backward(first, last, values, u, d_values, d_u, at_u, d_out, program):
     """The reverse of `forward`."""
     columns = floats(program, COLUMNS)
     effects = rows_of(integers(program, EFFECTS), 5)
     forms = rows_of(integers(program, FORMS), 5)
     instructions = rows_of(integers(program, INSTRUCTIONS), 5)
     indices = integers(program, INDICES)
-    for f in range(len(forms) - 1, -1, -1):
+    for f in range(last - 1, first - 1, -1):
         form = forms[f]
         n = form[0]
         d = d_out[form[1] : form[1] + n]

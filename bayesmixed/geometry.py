@@ -1,9 +1,10 @@
-"""Which effects are sampled centred: as values of their groups rather than as standardised effects.
+"""How far effects are sampled centred: as values of their groups rather than standardised.
 
 Where the groups' own data say much about their effects, the posterior of the effects hardly depends
 on their standard deviation, but their standardised form does; the centred form then mixes much
-better, and where the data say little the non-centred one does (Papaspiliopoulos, Roberts & Skoeld
-2007, Statistical Science 22:59). How much they say is estimated before anything is sampled.
+better, and where the data say little the non-centred one does. Between them lies a partly centred
+form for any share of information (Papaspiliopoulos, Roberts & Skoeld 2007, Statistical Science
+22:59). How much the data say is estimated before anything is sampled.
 """
 
 from __future__ import annotations
@@ -14,14 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from bayesmixed._errors import lookup
+from bayesmixed._errors import BayesmixedError, lookup
 from bayesmixed.design import Design
 from bayesmixed.groups import parents
 from bayesmixed.predictor import INTERCEPT, Floats, RandomDesign
 
-# Information of a group's data times the variance of an effect; at 1 both say as much about it.
-# Measured on the shipped data: from about 2.5 on the centred form takes fewer gradients for an
-# effective draw. Each further effect of a group leaves less for the others, so more is asked.
+#: By grouping, how far each of its effects is centred: from 0, standardised, to 1, as values.
+type Centring = Mapping[str, tuple[float, ...]]
+
+# Below this share the standard deviation may well be near 0, where only standardised effects do.
+# Measured on the shipped data at shares of 0.24 to 0.98: docs/methods.md has the table.
+_LEAST = 1 / 3
+# Information of a group's data on each of its correlated effects, times the effect's variance: from
+# here on the centred form takes fewer gradients for an effective draw.
 _RICH = 2.5
 
 
@@ -44,38 +50,42 @@ class _Evidence:
     rows: np.ndarray
 
 
-def rich_groupings(design: Design) -> frozenset[str]:
-    """Groupings of the first parameter whose groups' data say much about their effects.
+def told(design: Design) -> dict[str, tuple[float, ...]]:
+    """The share that the groups' own data have in what is known of their effects.
+
+    With r the information of a group's data times the variance of an effect it is r / (1 + r).
 
     Returns
     -------
-    frozenset of str
-        Names of the groupings.
+    dict of str to tuple of float
+        By grouping of the first parameter, a share for each effect.
     """
     predictor = design.predictors[design.family.parameters[0].name]
     evidence = _rows(design)
-    rich = set()
+    shares = {}
     # From fine to coarse: what varies within a group is not the group's own.
     for random in sorted(predictor.random, key=lambda r: -len(r.groups.labels)):
         index = random.groups.index[evidence.rows]
         ratios = [_ratio(evidence, index, z) for z in _own_parts(random, evidence, index)]
-        if min(ratio for ratio, _ in ratios) > _RICH * random.size:
-            rich.add(random.name)
+        # Rounded, so that it does not hang on the order in which numbers are added up.
+        shares[random.name] = tuple(round(ratio / (1 + ratio), 2) for ratio, _ in ratios)
         if _encloses(random, evidence, design):
             evidence = _pooled(evidence, index, ratios[0][1])
-    return frozenset(rich)
+    return shares
 
 
 def choose_centred(
-    design: Design, given: Collection[str] | None, integrated: Collection[str]
-) -> frozenset[str]:
-    """Groupings whose effects are sampled centred: the user's choice, or the data's.
+    design: Design,
+    given: Collection[str] | Mapping[str, float] | None,
+    integrated: Collection[str],
+) -> Centring:
+    """How far effects are sampled centred: the user's choice, or the data's.
 
     Parameters
     ----------
     design : Design
-    given : collection of str or None
-        The user's choice.
+    given : collection of str, mapping of str to float, or None
+        The user's choice: groupings to centre, or how far each.
     integrated : collection of str
         Groupings whose effects are not sampled.
 
@@ -83,15 +93,43 @@ def choose_centred(
     ------
     UnknownNameError
         If the user named a grouping that the model does not have.
+    BayesmixedError
+        If a share is not between 0 and 1.
     """
     known = {r.name: r for r in design.predictors[design.family.parameters[0].name].random}
     if given is None:
-        if known.keys() <= set(integrated):
-            return frozenset()
-        return rich_groupings(design.sample()) - set(integrated)
-    for name in given:
-        lookup(known, name, "grouping")
-    return frozenset(given) - set(integrated)
+        every = {} if known.keys() <= set(integrated) else told(design.sample())
+        every = {name: _settled(known[name], shares) for name, shares in every.items()}
+    else:
+        shares = given if isinstance(given, Mapping) else dict.fromkeys(given, 1.0)
+        every = {}
+        for name, share in shares.items():
+            size = lookup(known, name, "grouping").size
+            if not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise BayesmixedError(
+                    f"centered={{{name!r}: {share!r}}}: a number from 0 (standardised) to 1 (as "
+                    "values of the groups) is needed."
+                )
+            every[name] = (float(share),) * size
+    return {n: shares for n, shares in every.items() if any(shares) and n not in integrated}
+
+
+def _settled(random: RandomDesign, shares: tuple[float, ...]) -> tuple[float, ...]:
+    """How far to centre effects of which the data tell these shares."""
+    if not random.is_correlated:
+        return tuple(share if share >= _LEAST else 0.0 for share in shares)
+    # Between the two forms lies none for correlations: each further effect takes information.
+    rich = min(shares) > _RICH * random.size / (1 + _RICH * random.size)
+    return (float(rich),) * random.size
+
+
+def describe(centring: Centring) -> str:
+    """The groupings, each with how far it is centred unless that is wholly."""
+    parts = []
+    for name in sorted(centring):
+        shares = dict.fromkeys(f"{share:.0%}".replace("%", " %") for share in centring[name])
+        parts.append(name if list(shares) == ["100 %"] else f"{name} ({', '.join(shares)})")
+    return ", ".join(parts)
 
 
 def _rows(design: Design) -> _Evidence:
@@ -241,7 +279,7 @@ def carry(
     design : Design
         The data; what is carried belongs to the first parameter's predictor.
     centred : collection of str
-        Names of the groupings that are sampled centred.
+        Names of the groupings that are sampled centred, wholly or partly.
     integrated : collection of str
         Names of the groupings whose effects are not sampled.
     """

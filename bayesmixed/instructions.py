@@ -39,17 +39,20 @@ class Program(NamedTuple):
         See `elimination.Records` and `normal.Totals`.
     link, sum_y, sum_X, pair : floats
         See `normal.Coupling`.
+    weights : floats (twice the effects of all sampled groupings)
+        Grouping by grouping, how far each effect is centred, from 0 to 1, and then the units in
+        which they are; see `effects`.
     covariances : ints (covariances, 3)
         Number of effects, and where `members` begins to say which parameters are the standard
         deviations, and then for each correlated block its size, its place in the point, the place
         in `etas`, and its members; the third number counts the blocks.
     members : ints
     effects : ints (groupings, 5)
-        Groups, effects, place in the point, covariance, first form of the means or -1 where
-        effects are standardised.
+        Groups, effects, place in the point, covariance, first form of the means or -1 where these
+        are 0. A grouping stands behind those that its means take in.
     forms : ints (forms, 5)
-        Length, place among the outputs, place of the offset in `columns` or -1, first instruction
-        and number of instructions.
+        First those of the means. Length, place among the outputs, place of the offset in `columns`
+        or -1, first instruction and number of instructions.
     instructions : ints (instructions, 5)
         Kind; parameter, grouping or form; effect; place in `indices`; place in `columns` or -1.
     indices : ints
@@ -84,6 +87,7 @@ class Program(NamedTuple):
     sum_y: Floats
     sum_X: Floats
     pair: Floats
+    weights: Floats
     covariances: Integers
     members: Integers
     effects: Integers
@@ -108,7 +112,7 @@ class Program(NamedTuple):
     pair_second: Integers
 
 
-FLOAT_FIELDS = 18
+FLOAT_FIELDS = 19
 # Places of the arrays among the pointers.
 (
     ORIGIN,
@@ -129,6 +133,7 @@ FLOAT_FIELDS = 18
     SUM_Y,
     SUM_X,
     PAIR,
+    WEIGHTS,
     COVARIANCES,
     MEMBERS,
     EFFECTS,

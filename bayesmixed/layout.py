@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bayesmixed.defaults import AssignedPrior
 from bayesmixed.design import Design
+from bayesmixed.geometry import Centring
 from bayesmixed.names import effect_names, suffix
 from bayesmixed.predictor import INTERCEPT, RandomDesign
 from bayesmixed.univariate import Encoded, encode
@@ -31,15 +32,23 @@ class Effects:
         Place in the point; -1 where the effects are integrated out.
     covariance : int
         Its covariance.
-    centred : bool
-        Whether values about a mean are sampled, rather than standardised effects.
+    weights : tuple of float
+        How far each effect is sampled centred: from 0, standardised, to 1, as a value about a mean.
+    units : tuple of float
+        The units of sampled values that are centred.
     """
 
     random: RandomDesign
     tail: str
     at: int
     covariance: int
-    centred: bool
+    weights: tuple[float, ...]
+    units: tuple[float, ...]
+
+    @property
+    def carries(self) -> bool:
+        """Whether the values carry means (see `geometry.carry`)."""
+        return any(self.weights)
 
 
 @dataclass
@@ -77,7 +86,7 @@ class Layout:
 
 
 def lay_out(
-    design: Design, priors: Priors, centred: Collection[str], integrated: Collection[str]
+    design: Design, priors: Priors, centred: Centring, integrated: Collection[str]
 ) -> Layout:
     """Give every unconstrained number its place."""
     layout = Layout()
@@ -100,13 +109,16 @@ def lay_out(
         layout.blocks[key] = places
         if several:
             layout.etas[key] = dict(priors[f"cor{key}"].prior.parameters)["eta"]
-    for i, (tail, random) in enumerate(randoms):
+    # Outer groupings first: their values are part of the means of inner ones.
+    outer_first = sorted(randoms, key=lambda each: len(each[1].groups.labels))
+    for i, (tail, random) in enumerate(outer_first):
         name = random.name
         out = not tail and name in integrated
         at = -1 if out else layout.size
         layout.size += 0 if out else len(random.groups.labels) * random.size
-        is_centred = not tail and name in centred
-        layout.effects[f"{tail}_{name}"] = Effects(random, tail, at, i, is_centred)
+        weights = (0.0,) * random.size if tail else centred.get(name, (0.0,) * random.size)
+        units = tuple(priors[n].unit for n in effect_names(tail, random))
+        layout.effects[f"{tail}_{name}"] = Effects(random, tail, at, i, tuple(weights), units)
     _measure(layout, priors)
     return layout
 
@@ -119,12 +131,10 @@ def _measure(layout: Layout, priors: Priors) -> None:
         if encoded.spread is not None:
             layout.unit[i] = min(encoded.spread, priors[name].unit)
     for e in layout.effects.values():
-        if e.at < 0 or not e.centred:
+        if e.at < 0 or not e.carries:
             continue
-        groups, names = len(e.random.groups.labels), effect_names(e.tail, e.random)
-        end = e.at + groups * e.random.size
-        for k, (effect, name) in enumerate(zip(e.random.effects, names, strict=True)):
-            layout.unit[e.at + k : end : e.random.size] = priors[name].unit
-            level = layout.encoded.get(f"Intercept{e.tail}")
-            if effect == INTERCEPT and level is not None:
-                layout.origin[e.at + k : end : e.random.size] = level.start
+        level = layout.encoded.get(f"Intercept{e.tail}")
+        if INTERCEPT in e.random.effects and level is not None:
+            k = e.random.effects.index(INTERCEPT)
+            end = e.at + len(e.random.groups.labels) * e.random.size
+            layout.origin[e.at + k : end : e.random.size] = e.weights[k] * level.start / e.units[k]

@@ -6,7 +6,7 @@ import ctypes
 import subprocess
 import sys
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 from bayesmixed.design import Design
 from bayesmixed.edition import EDITION, on_disk
 from bayesmixed.evaluator import draw_effects, log_density
+from bayesmixed.geometry import Centring
 from bayesmixed.instructions import Program
 from bayesmixed.integration import gaussian_program
 from bayesmixed.layout import Priors, lay_out
@@ -30,7 +31,7 @@ from bayesmixed.recovery import Recovery
 
 
 def state(
-    design: Design, priors: Priors, centred: Collection[str], integrated: Sequence[str]
+    design: Design, priors: Priors, centred: Centring, integrated: Sequence[str]
 ) -> LogDensity | None:
     """State a model as a program, or return None where there is no kernel for its likelihood.
 
@@ -38,8 +39,8 @@ def state(
     ----------
     design : Design
     priors : mapping of str to AssignedPrior
-    centred : collection of str
-        Groupings whose effects are sampled centred.
+    centred : Centring
+        How far effects are sampled centred.
     integrated : sequence of str
         Groupings whose effects are integrated out, from the inside out.
     """

@@ -6,16 +6,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
 from html import escape
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-import pymc as pm
 import xarray as xr
 from rich.console import Console
 
 from bayesmixed._errors import DataError, PriorError, listed, lookup
-from bayesmixed.build import build_model
 from bayesmixed.data import Missing, to_pandas
 from bayesmixed.defaults import AssignedPrior, assign_priors
 from bayesmixed.design import Design, build_design
@@ -23,8 +21,7 @@ from bayesmixed.doors import Priors, build_spec
 from bayesmixed.families import get_family
 from bayesmixed.family import Family
 from bayesmixed.fit import Fit
-from bayesmixed.geometry import choose_centred
-from bayesmixed.graph import interpreted, log_density
+from bayesmixed.geometry import choose_centred, describe
 from bayesmixed.hierarchy import Hierarchy
 from bayesmixed.integration import Marginalize, choose_integrated
 from bayesmixed.links import Link
@@ -32,9 +29,14 @@ from bayesmixed.logdensity import LogDensity
 from bayesmixed.machine import state
 from bayesmixed.names import public_names
 from bayesmixed.partitions import Partitions
-from bayesmixed.run import Run, run_density, run_pymc
+from bayesmixed.run import Run, run_density
 from bayesmixed.sample import Settings
 from bayesmixed.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+type Centered = Collection[str] | Mapping[str, float] | None
 
 
 class Model:
@@ -68,8 +70,9 @@ class Model:
     center : bool
         Whether the intercept's prior is for the predictors at their means. The reported
         intercept is on the raw scale either way.
-    centered : collection of str, optional
-        Groupings whose effects are sampled, and centred; chosen from the data unless given. It
+    centered : collection of str, or mapping of str to float, optional
+        Groupings whose effects are sampled, and centred, or how far: from 0 (standardised) to 1
+        (as values of the groups). Chosen from the data unless given. It
         changes how fast the posterior is sampled, and not the posterior.
     marginalize : {"auto", True, False}
         Whether normal effects are integrated out exactly instead of sampled: wherever that can be
@@ -102,7 +105,7 @@ class Model:
         priors: Priors | None = None,
         sampling_sd: str | None = None,
         center: bool = True,
-        centered: Collection[str] | None = None,
+        centered: Centered = None,
         marginalize: Marginalize = "auto",
         missing: Missing = "drop",
     ) -> None:
@@ -125,7 +128,7 @@ class Model:
         spec: ModelSpec,
         table: pd.DataFrame | Partitions,
         missing: Missing,
-        centered: Collection[str] | None,
+        centered: Centered,
         marginalize: Marginalize,
         notes: tuple[str, ...],
     ) -> None:
@@ -133,7 +136,7 @@ class Model:
         self.spec = spec
         self._choices = {
             "missing": missing,
-            "centered": None if centered is None else sorted(centered),
+            "centered": _plain(centered),
             "marginalize": marginalize,
             "notes": list(notes),
         }
@@ -156,7 +159,7 @@ class Model:
         data: Any,
         *,
         missing: Missing = "drop",
-        centered: Collection[str] | None = None,
+        centered: Centered = None,
         marginalize: Marginalize = "auto",
         notes: Collection[str] = (),
     ) -> Model:
@@ -240,6 +243,8 @@ class Model:
     @cached_property
     def _graph(self) -> pm.Model:
         """The PyMC model of the rows in the design, which are some of those in partitions."""
+        from bayesmixed.build import build_model
+
         return build_model(self.design, self._priors, self.centered, self.integrated)
 
     def prior_predictive(self, draws: int = 500, seed: int | None = None) -> xr.DataTree:
@@ -268,6 +273,10 @@ class Model:
         flat = [name for name, a in self._priors.items() if not a.prior.is_proper]
         if flat:
             raise PriorError(f"Nothing can be drawn from the flat prior of {listed(flat)}.")
+        import pymc as pm
+
+        from bayesmixed.graph import interpreted
+
         try:
             with self._graph, interpreted() as mode, np.errstate(over="ignore"):
                 drawn = pm.sample_prior_predictive(
@@ -314,7 +323,7 @@ class Model:
         progress : bool
             Whether to show progress.
         target_accept : float
-            Aimed-at acceptance probability; higher means smaller steps. Unless given it is 0.95,
+            Aimed-at acceptance probability; higher means smaller steps. Unless given it is 0.9,
             and 0.8 where no effects are sampled.
         max_depth : int
             Deepest tree of NUTS.
@@ -335,13 +344,10 @@ class Model:
         if target_accept is None:
             every = [r for p in self.design.predictors.values() for r in p.random]
             smooth = sampler == "nutpie" and len(every) == len(self.integrated)
-            target_accept = 0.8 if smooth else 0.95
+            target_accept = 0.8 if smooth else 0.9
         settings = Settings(draws, tune, chains, seed, target_accept, max_depth, progress, cores)
-        ways = {
-            "nutpie": lambda: self._run(settings),
-            "pymc": lambda: run_pymc(self.design, self.pymc, settings),
-        }
-        run = lookup(ways, sampler, "sampler")()
+        ways = {"nutpie": self._run, "pymc": self._run_pymc}
+        run = lookup(ways, sampler, "sampler")(settings)
         groups = {"posterior": run.posterior, "sample_stats": run.statistics}
         if self.design.whole is None:
             groups["observed_data"] = xr.Dataset({"y": ("row", self.design.y)})
@@ -359,10 +365,19 @@ class Model:
             console.print(density.note, highlight=False)
         return run_density(self.design, density, settings)
 
+    def _run_pymc(self, settings: Settings) -> Run:
+        from bayesmixed.run_pymc import run_pymc
+
+        return run_pymc(self.design, self.pymc, settings)
+
     def _density(self) -> LogDensity:
         """The log-density: from compiled parts where there are such, or else the PyMC graph's."""
         program = state(self.design, self._priors, self.centered, self.integrated)
-        return program or log_density(self.pymc, public_names(self.design))
+        if program is not None:
+            return program
+        from bayesmixed.graph import log_density
+
+        return log_density(self.pymc, public_names(self.design))
 
     def __str__(self) -> str:
         """The model in a few lines."""
@@ -373,11 +388,7 @@ class Model:
                 f"{spec.family.name} ({spec.link.name}), {design.size}",
                 design.tree(),
                 *([f"integrated out: {', '.join(self.integrated)}"] if self.integrated else []),
-                *(
-                    [f"sampled centred: {', '.join(sorted(self.centered))}"]
-                    if self.centered
-                    else []
-                ),
+                *([f"sampled centred: {describe(self.centered)}"] if self.centered else []),
                 *self.notes,
             ]
         )
@@ -388,6 +399,13 @@ class Model:
     def __repr__(self) -> str:
         """Name it by its formula."""
         return f"Model({self.spec.formula!r}, family={self.spec.family.name!r})"
+
+
+def _plain(centered: Centered) -> list[str] | dict[str, float] | None:
+    """The user's choice as JSON has it."""
+    if centered is None or isinstance(centered, Mapping):
+        return None if centered is None else dict(centered)
+    return sorted(centered)
 
 
 def _table(data: Any) -> pd.DataFrame | Partitions:

@@ -106,6 +106,12 @@ class Writer:
             "numbers": np.array([e.numbers for e in layout.encoded.values()]),
             "columns": np.concatenate([np.zeros(0), *self._columns]),
             "etas": etas,
+            "weights": [
+                number
+                for e in layout.effects.values()
+                if e.at >= 0
+                for number in (*e.weights, *e.units)
+            ],
             "covariances": np.reshape(covariances, (-1, 3)),
             "members": members,
             "effects": np.reshape(effects, (-1, 5)),
@@ -175,7 +181,7 @@ def population(design: Design, name: str, layout: Layout) -> Population:
     """What coefficients multiply in a parameter's predictor."""
     predictor, tail = design.predictors[name], suffix(design, name)
     X, means = predictor.X[:, int(predictor.has_intercept) :], design.means(name)
-    centred = [e.random.name for e in layout.effects.values() if e.centred]
+    centred = [e.random.name for e in layout.effects.values() if e.carries]
     integrated = [e.random.name for e in layout.effects.values() if e.at < 0]
     carried = {} if tail else carry(design, centred, integrated)
     free = np.ones(X.shape[1], dtype=bool)

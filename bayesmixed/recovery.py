@@ -97,12 +97,13 @@ class Recovery:
                 continue
             count = len(random.groups.labels) * random.size
             own = x[:, e.at : e.at + count].reshape((len(x), -1, random.size))
-            if e.centred:
+            mean = np.zeros(1)
+            if e.carries:
                 mean = self._mean(part, tail, random.name, scalars, values, len(x))
-                values[random.name], found[f"u{key}"] = own, own - mean
-            else:
-                u = np.einsum("dgj,dkj->dgk", own, factor) * sd[:, None]
-                values[random.name] = found[f"u{key}"] = u
+            w, unit = np.array(e.weights), np.array(e.units)
+            scaling = (sd * (sd / unit) ** -w)[..., None] * (np.diag(w) + (1 - w)[:, None] * factor)
+            u = np.einsum("dgj,dkj->dgk", own - w * mean / unit, scaling)
+            values[random.name], found[f"u{key}"] = mean + u, u
         return found
 
     def _factor(self, key: str, x: Floats) -> Floats:

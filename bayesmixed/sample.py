@@ -58,7 +58,7 @@ class Settings:
     tune: int = 1000
     chains: int = 4
     seed: int | None = None
-    target_accept: float = 0.95
+    target_accept: float = 0.9
     max_depth: int = 10
     progress: bool = True
     cores: int | None = None

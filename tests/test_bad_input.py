@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bayesmixed as bm
-from bayesmixed import model
+from bayesmixed import build, graph, model
 from bayesmixed._errors import (
     BayesmixedError,
     DataError,
@@ -23,10 +23,10 @@ def _nothing_is_built(monkeypatch):
     def refuse(*_, **__):
         pytest.fail("a PyMC model was built")
 
-    monkeypatch.setattr(model, "build_model", refuse)
+    monkeypatch.setattr(build, "build_model", refuse)
+    monkeypatch.setattr(graph, "log_density", refuse)
     monkeypatch.setattr(model, "run_density", refuse)
     monkeypatch.setattr(model, "state", refuse)
-    monkeypatch.setattr(model, "log_density", refuse)
     monkeypatch.setattr("pymc.Model.__init__", refuse)
 
 

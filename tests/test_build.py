@@ -12,7 +12,7 @@ from scipy import stats
 import bayesmixed as bm
 from bayesmixed.build import build_model
 from bayesmixed.graph import interpreted, log_density
-from bayesmixed.names import public_names
+from bayesmixed.names import effect_names, public_names
 
 LOAD = bm.datasets.load
 
@@ -51,7 +51,7 @@ MODELS = {
         "weight ~ age",
         LOAD("respiratory").assign(weight=lambda d: d["age"] * d["visit"] + d["id"] % 7),
         hierarchy=bm.Hierarchy({"center": "1 + visit", "id": "1 + visit"}),
-        centered=["center", "id"],
+        centered={"center": 1, "id": 0.4},
     ),
     "offset": lambda: bm.Model(
         "deaths ~ 1 + offset(log(exposure)) + (1 | hospital)",
@@ -126,26 +126,35 @@ def test_every_prior_is_in_the_model(model):
     np.testing.assert_allclose(priors, expected, rtol=1e-7)
 
 
+def _names(model, group):
+    randoms = model.design.predictors[model.design.family.parameters[0].name].random
+    return effect_names("", next(r for r in randoms if r.name == group))
+
+
 def _centred_density(name, model, point):
-    """Log-density of values of groups: their effects are multivariate normal about 0."""
+    """Log-density of what is sampled of groups whose effects are multivariate normal about 0."""
     group = name.removeprefix("value_")
     names = [f"u_{group}", f"sd_{group}"]
     names += [f"cor_{group}"] if f"cor_{group}" in model.pymc.named_vars else []
     u, sd, *cor = _constrained(model.pymc, names, point).values()
-    covariance = np.outer(sd, sd) * (cor[0] if cor else np.eye(len(sd)))
-    return stats.multivariate_normal(np.zeros(len(sd)), covariance).logpdf(u).sum()
+    correlation, w = cor[0] if cor else np.eye(len(sd)), np.array(model.centered[group])
+    normal = stats.multivariate_normal(np.zeros(len(sd)), correlation * np.outer(sd, sd))
+    units = [model._priors[n].unit for n in _names(model, group)]
+    slope = sd * (sd / units) ** -w * (w + (1 - w) * np.diag(np.linalg.cholesky(correlation)))
+    return normal.logpdf(u).sum() + len(u) * np.log(slope).sum()
 
 
 GROUPED = {name: make for name, make in MODELS.items() if name != "no_intercept"}
 
 
+@pytest.mark.parametrize("share", [0.3, 1.0])
 @pytest.mark.parametrize("name", GROUPED)
-def test_centred_and_non_centred_forms_are_one_model(name):
+def test_centred_and_non_centred_forms_are_one_model(name, share):
     """Equal joint densities at equal effects, up to the Jacobian of the standardisation."""
     given = GROUPED[name]()
     groupings = given.design.predictors[given.design.family.parameters[0].name].random
-    every = {random.name for random in groupings}
-    centred, plain = (build_model(given.design, given._priors, which) for which in (every, ()))
+    shares = {r.name: tuple(np.linspace(share, 1, r.size)) for r in groupings}
+    centred, plain = (build_model(given.design, given._priors, which) for which in (shares, {}))
     point = _point(centred, 5)
     other = {k: v for k, v in point.items() if not k.startswith("value_")}
     jacobian = 0.0
@@ -155,7 +164,9 @@ def test_centred_and_non_centred_forms_are_one_model(name):
         u, sd, *cor = _constrained(centred, names, point).values()
         factor = np.linalg.cholesky(cor[0]) if cor else np.eye(len(sd))
         other[f"z_{random.name}"] = np.linalg.solve(factor, (u / sd).T).T
-        jacobian += len(u) * (np.log(sd) + np.log(np.diag(factor))).sum()
+        w = np.array(shares[random.name])
+        units = [given._priors[n].unit for n in _names(given, random.name)]
+        jacobian += len(u) * (w * np.log(sd / units) - np.log(w / np.diag(factor) + 1 - w)).sum()
     with interpreted() as mode:
         values = [
             float(m.compile_logp(mode=mode)(p)) for m, p in ((centred, point), (plain, other))
@@ -165,21 +176,27 @@ def test_centred_and_non_centred_forms_are_one_model(name):
 
 def test_who_is_centred_follows_the_data():
     nested = bm.Model("strength ~ 1 + (1 | batch/cask)", LOAD("pastes"), marginalize=False)
-    assert nested.centered == {"batch:cask"}
-    assert "sampled centred: batch:cask" in str(nested)
+    assert nested.centered["batch:cask"][0] > 0.9
+    assert "batch:cask (97 %)" in str(nested)
     schools = bm.Model(
         "yi ~ 1 + (1 | district/school)",
         LOAD("konstantopoulos2011"),
         sampling_sd="sqrt(vi)",
         marginalize=False,
     )
-    assert schools.centered == {"district", "district:school"}
+    assert schools.centered.keys() == {"district", "district:school"}
+    assert min(share for shares in schools.centered.values() for share in shares) > 0.7
     seizures = bm.Model("y ~ lbase * trt + (1 | subject)", LOAD("epil"), family="poisson")
-    assert seizures.centered == {"subject"}
-    # Hospitals differ little and are small; a variance of exactly 0 is no reason to centre.
-    medpar = bm.Model("died ~ 1 + (1 | provnum)", LOAD("medpar"), family="bernoulli")
+    assert seizures.centered["subject"][0] > 0.7
+    # A variance of exactly 0 is no reason to centre.
     batches = bm.Model("Yield ~ 1 + (1 | Batch)", LOAD("dyestuff2"), marginalize=False)
-    assert medpar.centered == batches.centered == set()
+    assert batches.centered == {}
+    half = bm.Model("Yield ~ 1 + (1 | Batch)", LOAD("dyestuff2"), centered={"Batch": 0.5})
+    assert half.centered == {"Batch": (0.5,)}
+    assert "sampled centred: Batch (50 %)" in str(half)
+    assert half.integrated == ()
+    with pytest.raises(bm.BayesmixedError, match="from 0"):
+        bm.Model("Yield ~ 1 + (1 | Batch)", LOAD("dyestuff2"), centered={"Batch": 2})
     with pytest.raises(bm.BayesmixedError, match="Did you mean 'Subject'"):
         bm.Model("Reaction ~ 1 + (1 | Subject)", LOAD("sleepstudy"), centered=["subject"])
 

@@ -113,9 +113,15 @@ def _log_prior(model, layout, x, values):
         if e.at < 0:
             continue
         own = x[e.at : e.at + len(e.random.groups.labels) * e.random.size]
-        if e.centred:
-            sd = values[f"sd{key}"]
-            total += stats.norm.logpdf(values[f"u{key}"], scale=sd).sum()
+        if e.carries:
+            sd, w = values[f"sd{key}"], np.array(e.weights)
+            correlation = values.get(f"cor{key}", np.eye(len(sd)))
+            normal = stats.multivariate_normal(cov=correlation * np.outer(sd, sd))
+            slope = (
+                sd * (sd / e.units) ** -w * (w + (1 - w) * np.diag(np.linalg.cholesky(correlation)))
+            )
+            total += normal.logpdf(values[f"u{key}"]).sum()
+            total += len(e.random.groups.labels) * np.log(slope).sum()
         else:
             total += stats.norm.logpdf(own).sum()
     return total

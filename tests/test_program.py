@@ -83,6 +83,12 @@ MODELS = {
         hierarchy=bm.Hierarchy({"center": "1 + visit", "id": "1 + visit"}),
         centered=["center", "id"],
     ),
+    "nested_partly": lambda: _normal(
+        "weight ~ age",
+        LOAD("respiratory").assign(weight=lambda d: d["age"] * d["visit"] + d["id"] % 7),
+        hierarchy=bm.Hierarchy({"center": "1 + visit", "id": "1 + visit"}),
+        centered={"center": 0.3, "id": 0.8},
+    ),
     "bernoulli": lambda: bm.Model(
         "died ~ age80 + factor(type) + (1 | provnum)", LOAD("medpar"), family="bernoulli"
     ),
@@ -143,7 +149,7 @@ def _to_numbers(model, values):
         for j, (_, at) in enumerate(several):
             value = bare[f"chol{key}" + (f"_{j}" if len(several) > 1 else "")]
             x[at : at + value.size] = value.ravel()
-        value = bare[f"value{key}"] if e.centred else bare[f"z{key}"]
+        value = bare[f"value{key}"] if e.carries else bare[f"z{key}"]
         x[e.at : e.at + value.size] = value.ravel()
     assert not np.isnan(x).any()
     return x

@@ -13,7 +13,6 @@ import arviz as az
 import cloudpickle
 import numpy as np
 import pandas as pd
-import pymc as pm
 import xarray as xr
 from arviz_stats.base import array_stats
 from numpy.typing import NDArray
@@ -22,7 +21,6 @@ from bayesmixed._errors import BayesmixedError, SamplingError
 from bayesmixed.defaults import assign_priors
 from bayesmixed.families import FAMILIES
 from bayesmixed.fit import Fit
-from bayesmixed.graph import interpreted
 from bayesmixed.links import LINKS
 from bayesmixed.many._outcomes import Outcome
 from bayesmixed.many._record import STATISTICS, Record
@@ -225,6 +223,10 @@ def _data(plan: Plan, job: Outcome, fit: Fit) -> pd.DataFrame:
 
 def _logs(plan: Plan, fit: Fit) -> dict[str, xr.Dataset]:
     """Draws of the logarithms of parameters, and the log-density of their priors there."""
+    import pymc as pm
+
+    from bayesmixed.graph import interpreted
+
     values = fit.scalars().sel(parameter=list(plan.logs))
     flat = values.to_numpy().reshape(-1, len(plan.logs))
     at = np.linspace(0, len(flat) - 1, min(len(flat), _MOST_LOGS)).astype(int)
