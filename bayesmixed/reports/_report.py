@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -13,8 +13,11 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
+from bayesmixed._errors import lookup
 from bayesmixed.fit import Fit
 from bayesmixed.tables import formats
+
+type Picture = Callable[[Axes | None], Axes]
 
 PROB = 0.95
 """Mass of the equal-tailed intervals in tables: columns ``eti95_lb`` and ``eti95_ub``."""
@@ -38,8 +41,8 @@ class Report:
         When it misleads; trouble with convergence stands here too.
     references : tuple of str
         Where the method is from.
-    picture : callable, optional
-        Draws the report on axes that it makes or is given.
+    pictures : mapping of str to callable, optional
+        Each draws the report on axes that it makes or is given; the first is the usual one.
     """
 
     title: str
@@ -48,34 +51,55 @@ class Report:
     caption: str
     caveats: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
-    picture: Callable[[Axes | None], Axes] | None = field(default=None, repr=False)
+    pictures: Mapping[str, Picture] = field(default_factory=dict, repr=False)
 
-    def save_plot(self, path: str | PathLike[str], dpi: int = 150) -> Path:
+    def save_plot(
+        self, path: str | PathLike[str], kind: str | None = None, dpi: int = 150
+    ) -> Path:
         """Draw the report into a file, whose suffix says the format.
 
         Parameters
         ----------
         path : path
             Such as ``"hospitals.png"`` or ``"hospitals.pdf"``.
+        kind : str, optional
+            Which picture, as for `plot`.
         dpi : int
             Dots per inch.
         """
-        ax = self.plot()
+        ax = self.plot(kind)
         ax.figure.savefig(path, dpi=dpi)  # type: ignore[union-attr]  # only a Figure here
         plt.close(ax.get_figure(root=True))
         return Path(path)
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, kind: str | None = None, ax: Axes | None = None) -> Axes:
         """Draw the report.
 
         Parameters
         ----------
+        kind : str, optional
+            Which of its `pictures`; the first unless given.
         ax : matplotlib.axes.Axes, optional
             Where to draw; a new figure unless given.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such picture.
         """
-        if self.picture is None:
-            raise TypeError(f"The report {self.title!r} has no picture.")
-        return self.picture(ax)
+        picture = lookup(self.pictures, kind or next(iter(self.pictures), ""), "kind of picture")
+        return picture(ax)
+
+    def to_csv(self, path: str | PathLike[str]) -> Path:
+        """Write the table as CSV, numbers in full.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        """
+        self.table.to_csv(path)
+        return Path(path)
 
     def to_html(self) -> str:
         """The report as an HTML fragment; text from the data is escaped."""

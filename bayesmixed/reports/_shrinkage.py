@@ -109,7 +109,7 @@ def shrinkage(fit: Fit, group: str) -> Report:
             "Efron & Morris (1975), Journal of the American Statistical Association 70:311-319.",
             "Adams (2009), The Reliability of Provider Profiling, RAND TR-653.",
         ),
-        partial(_picture, table.assign(n=weight), what, overall),
+        {"caterpillar": partial(_picture, table.assign(n=weight), what, overall)},
     )
 
 

@@ -78,7 +78,7 @@ def variance_components(fit: Fit) -> Report:
         "over the rows in the data). Posterior means and 95 % equal-tailed intervals.",
         convergence_caveats(fit),
         ("Johnson (2014), Methods in Ecology and Evolution 5:944-946.",),
-        partial(_picture, sds, f"standard deviation ({scale})"),
+        {"intervals": partial(_picture, sds, f"standard deviation ({scale})")},
     )
 
 
