@@ -8,7 +8,7 @@ here unless a PyTensor variable is what came in, so that ``import bayesmixed`` s
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,18 @@ erfcx = _function(special.erfcx, "erfcx")
 erfc = _function(special.erfc, "erfc")
 erfinv = _function(special.erfinv, "erfinv")
 equal = _function(np.equal, "eq")
+
+
+def stack(values: Sequence[Array]) -> Array:
+    """Put arrays of one shape behind each other along a new first axis."""
+    if is_symbolic(*values):
+        return importlib.import_module("pytensor.tensor").stack(list(values))
+    return np.stack(values)
+
+
+def length(vector: Array) -> int:
+    """Length of the last axis, which a PyTensor variable has to know beforehand."""
+    return int(vector.type.shape[-1] if is_symbolic(vector) else vector.shape[-1])
 
 
 def xlogy(x: Array, log_y: Array) -> Array:

@@ -15,6 +15,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
+from bayesmixed.correlated_outcome import correlated_outcome
 from bayesmixed.defaults import AssignedPrior
 from bayesmixed.design import Design
 from bayesmixed.family import Parameter
@@ -68,7 +69,10 @@ def build_model(
         for parameter in design.family.parameters:
             if parameter.name not in eta:
                 eta[parameter.name] = _constant(design, parameter, priors)
-        _likelihood(design, eta)
+        if design.series is None:
+            _likelihood(design, eta)
+        else:
+            correlated_outcome(design, eta, priors)
     return model
 
 

@@ -17,7 +17,9 @@ from bayesmixed.design import Design
 from bayesmixed.links import Link
 from bayesmixed.names import effect_name, sd_name, suffix
 from bayesmixed.predictor import INTERCEPT, PredictorDesign, RandomDesign
-from bayesmixed.priors import Prior, Support
+from bayesmixed.priors import Interval, Prior, Support
+
+type Defaults = dict[str, tuple[Support | Interval, AssignedPrior]]
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def assign_priors(design: Design) -> Mapping[str, AssignedPrior]:
         If a prior lies outside the parameter's support.
     """
     scale = outcome_scale(design)
-    defaults: dict[str, tuple[Support, AssignedPrior]] = {}
+    defaults: Defaults = {}
     for parameter in design.family.parameters:
         predictor = design.predictors.get(parameter.name)
         if predictor is not None:
@@ -133,7 +135,23 @@ def assign_priors(design: Design) -> Mapping[str, AssignedPrior]:
         elif parameter.prior is not None:
             chosen = parameter.prior(scale.outcome)
             defaults[parameter.name] = (parameter.support, AssignedPrior(chosen, "default"))
-    return _override(design, defaults)
+    return _override(design, defaults | _residual_defaults(design))
+
+
+def _residual_defaults(design: Design) -> Defaults:
+    """Priors of the residual correlations."""
+    found: Defaults = {}
+    series = design.series
+    if series is None:
+        return found
+    for parameter in series.parameters:
+        for names in series.names(parameter):
+            for name, prior in zip(names, parameter.priors, strict=True):
+                matrix = prior.support == "correlation"
+                source = f"default: {series.structure.name}"
+                support: Support | Interval = "correlation" if matrix else parameter.support
+                found[name] = (support, AssignedPrior(prior, source))
+    return found
 
 
 def _modelled(design: Design, parameter: str, scale: Scale) -> Scale:
@@ -145,8 +163,8 @@ def _modelled(design: Design, parameter: str, scale: Scale) -> Scale:
 
 def _predictor_defaults(
     design: Design, predictor: PredictorDesign, tail: str, scale: Scale
-) -> dict[str, tuple[Support, AssignedPrior]]:
-    found: dict[str, tuple[Support, AssignedPrior]] = {}
+) -> Defaults:
+    found: Defaults = {}
 
     def add(name: str, support: Support, prior: Prior, source: str, unit: float = 1.0) -> None:
         found[name] = (support, AssignedPrior(prior, f"default: {source}", unit))
@@ -206,9 +224,7 @@ def _spread(column: np.ndarray, known: float | None) -> float:
     return spread if spread > 0 else max(abs(float(column[0])), 1e-300)
 
 
-def _override(
-    design: Design, defaults: Mapping[str, tuple[Support, AssignedPrior]]
-) -> Mapping[str, AssignedPrior]:
+def _override(design: Design, defaults: Defaults) -> Mapping[str, AssignedPrior]:
     """Put the user's priors in place: whole vectors first, then single elements."""
     result = {name: assigned for name, (_, assigned) in defaults.items()}
     vectors = {name.partition("[")[0] for name in defaults}
@@ -245,7 +261,7 @@ def _single(name: str, defaults: Mapping[str, object]) -> list[str]:
 
 def _apply_budget(
     design: Design,
-    defaults: Mapping[str, tuple[Support, AssignedPrior]],
+    defaults: Defaults,
     result: dict[str, AssignedPrior],
 ) -> None:
     budget = design.spec.budget

@@ -24,6 +24,7 @@ from bayesmixed.groups import Groups, parents, tree
 from bayesmixed.links import Link
 from bayesmixed.outcome import check_support, known_sd, known_trials, outcome, response
 from bayesmixed.predictor import Floats, PredictorDesign, build_predictor
+from bayesmixed.series import Series
 from bayesmixed.spec import ModelSpec
 from bayesmixed.whole import Counted, Whole
 
@@ -61,6 +62,8 @@ class Design:
         Names of an ordinal outcome's categories.
     whole : Whole, optional
         Where not all rows are in memory.
+    series : Series, optional
+        Where residuals are correlated: whose rows belong together, and when they were measured.
     """
 
     spec: ModelSpec
@@ -71,6 +74,7 @@ class Design:
     sampling_sd: Floats | None = None
     categories: tuple[str, ...] = ()
     whole: Whole | None = None
+    series: Series | None = None
 
     @property
     def rows(self) -> int:
@@ -182,7 +186,8 @@ class Design:
             return code
 
         trials = given(spec.trials) or ("1" if self.family.has_trials else None)
-        spec = replace(spec, response="0", trials=trials, sampling_sd=given(spec.sampling_sd))
+        known_sds = given(spec.sampling_sd)
+        spec = replace(spec, response="0", trials=trials, sampling_sd=known_sds, residual=None)
         rows = select(frame, variables(spec), "raise").frame
         return replace(
             self,
@@ -192,6 +197,7 @@ class Design:
             trials=known_trials(spec, rows),
             sampling_sd=known_sd(spec, rows),
             whole=None,
+            series=None,
         )
 
     @property
@@ -251,6 +257,9 @@ def variables(spec: ModelSpec) -> tuple[str, ...]:
         for text in (predictor.fixed, *(t.effects for t in predictor.random)):
             names += formula.variables(text)
         names += [f for t in predictor.random for f in t.grouping.factors]
+    if spec.residual is not None:
+        by = spec.residual.by
+        names += [*spec.residual.columns, spec.residual.within, *([by] if by else [])]
     first = [n for code in expressed if code is not None for n in expressions.variables(code)]
     return tuple(dict.fromkeys([*first, *names]))
 
@@ -290,7 +299,8 @@ def build_design(
         name: build_predictor(p, frame, name, ordered and name == family.parameters[0].name)
         for name, p in spec.predictors.items()
     }
-    design = Design(spec, table, y, predictors, trials, sampling_sd, categories, whole)
+    series = None if spec.residual is None else Series.of(spec.residual, frame)
+    design = Design(spec, table, y, predictors, trials, sampling_sd, categories, whole, series)
     _check_names(design)
     _check_row_effects(design)
     _check_same_groups(design)

@@ -9,11 +9,12 @@ import pandas as pd
 from bayesmixed import formula
 from bayesmixed._errors import BayesmixedError, PriorError, listed
 from bayesmixed.budget import VarianceBudget
+from bayesmixed.covariance import STRUCTURES, Structure
 from bayesmixed.family import Family
 from bayesmixed.hierarchy import Hierarchy
 from bayesmixed.links import Link
 from bayesmixed.priors import Prior
-from bayesmixed.spec import ModelSpec, PredictorSpec
+from bayesmixed.spec import ModelSpec, PredictorSpec, quoted
 
 type Priors = Mapping[str, Prior | VarianceBudget]
 
@@ -46,6 +47,7 @@ def build_spec(
     priors: Priors | None,
     sampling_sd: str | None,
     center: bool,
+    residual: Structure | None = None,
 ) -> tuple[ModelSpec, tuple[str, ...]]:
     """What was asked, and notes on what the hierarchy recognised in the data."""
     _check_types(hierarchy, parameters, priors)
@@ -75,6 +77,8 @@ def build_spec(
             f"{family.parameters[0].name!r} is what the model's own formula is for; in parameters "
             f"give formulas for {listed(p.name for p in family.parameters[1:])}."
         )
+    if residual is not None:
+        others = {**_own_spreads(family, residual, others, sampling_sd), **others}
     given = dict(priors or {})
     budget = given.pop(BUDGET, None)
     for name, prior in given.items():
@@ -96,4 +100,35 @@ def build_spec(
         levels=levels,
         priors={n: p for n, p in given.items() if isinstance(p, Prior)},
         budget=budget,
+        residual=residual,
     ), notes
+
+
+def _own_spreads(
+    family: Family,
+    residual: Structure,
+    others: Mapping[str, PredictorSpec],
+    sampling_sd: str | None,
+) -> dict[str, PredictorSpec]:
+    """The formula of sigma that gives each visit, or arm, a standard deviation of its own."""
+    if not isinstance(residual, Structure):
+        raise BayesmixedError(
+            f'residual={residual!r}: write residual=bm.AR1(time="visit", within="Subject"), or '
+            f"another of {listed(STRUCTURES)}."
+        )
+    if not (family.is_normal and family.working(2.0) == 2.0):
+        raise BayesmixedError(
+            f"Residuals of family {family.name} cannot be correlated: residual= is for "
+            'family="gaussian". For a lognormal outcome write log(y) on the left; for counts and '
+            "yes/no outcomes let effects vary within the patient, such as (1 + time | Subject)."
+        )
+    parts = [residual.columns[0]] if residual.heterogeneous else []
+    parts += [residual.by] if residual.by is not None else []
+    if not parts:
+        return {}
+    if "sigma" in others or sampling_sd is not None:
+        raise BayesmixedError(
+            "The residual standard deviation is given twice: by heterogeneous=True or by=, and by "
+            "a formula for sigma or sampling_sd. Use one of them."
+        )
+    return {"sigma": PredictorSpec("0 + " + ":".join(f"factor({quoted(p)})" for p in parts))}

@@ -16,15 +16,15 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from bayesmixed.edition import EDITION, on_disk
-from bayesmixed.effects import (
+from bayesmixed.elimination import Records, Tree, draw, eliminate
+from bayesmixed.forms import backward, forward, size_of
+from bayesmixed.group_effects import (
     effects_backward,
     factors_backward,
     factors_of,
     places_of,
     values_of,
 )
-from bayesmixed.elimination import Records, Tree, draw, eliminate
-from bayesmixed.forms import backward, forward, size_of
 from bayesmixed.instructions import (
     COUNTS,
     EFFECTS,

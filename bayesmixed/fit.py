@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesmixed._errors import StorageError
+from bayesmixed._errors import BayesmixedError, StorageError
 from bayesmixed.convergence import Convergence, assess
+from bayesmixed.covariance import STRUCTURES, Structure
 from bayesmixed.data import Table
 from bayesmixed.design import Design, build_design
 from bayesmixed.families import FAMILIES
@@ -198,8 +199,18 @@ class Fit:
         Returns
         -------
         Fit
+
+        Raises
+        ------
+        BayesmixedError
+            If residuals are correlated.
         """
         design = self.design
+        if design.series is not None:
+            raise BayesmixedError(
+                f"With correlated residuals ({self.spec.residual}) the likelihood is not a product "
+                "over rows, so a row has none of its own."
+            )
         values = design.family.evaluate(
             design.family.loglik, self.parameters(), design.links, y=design.y, **design.known
         )
@@ -238,6 +249,7 @@ class Fit:
         own = [
             self.spec.family is not FAMILIES.get(self.spec.family.name),
             self.spec.link is not LINKS.get(self.spec.link.name),
+            type(self.spec.residual).__name__ not in (*STRUCTURES, "NoneType"),
         ]
         tree.attrs |= {
             "bayesmixed_format": _FORMAT,
@@ -281,15 +293,21 @@ def _whole(design: Design) -> Any:
     return [design.whole.rows, design.whole.parts, sizes]
 
 
-def load(path: str | PathLike[str], family: Family | None = None, link: Link | None = None) -> Fit:
+def load(
+    path: str | PathLike[str],
+    family: Family | None = None,
+    link: Link | None = None,
+    residual: Structure | None = None,
+) -> Fit:
     """Read a fit that `Fit.save` wrote.
 
     Parameters
     ----------
     path : path
         The file.
-    family, link : optional
-        The family or link of one's own that the model used; the package's are found by name.
+    family, link, residual : optional
+        The family, link or residual structure of one's own that the model used; the package's are
+        found by name.
 
     Raises
     ------
@@ -307,10 +325,15 @@ def load(path: str | PathLike[str], family: Family | None = None, link: Link | N
     if "spec" not in tree.attrs or "data" not in tree.children:
         raise StorageError(f"{target} is not a fit saved by bayesmixed.")
     values = json.loads(tree.attrs["spec"])
-    own_family, own_link = json.loads(tree.attrs["own"])
+    own_family, own_link, *own_residual = json.loads(tree.attrs["own"])
     _check_own(target, "family", values["family"], family, own_family)
     _check_own(target, "link", values["link"], link, own_link)
-    spec = ModelSpec.from_dict(values, family, link)
+    if any(own_residual) and residual is None:
+        raise StorageError(
+            f"{path} uses the structure {values['residual']['structure']!r}, which is not one of "
+            "the package's; pass it: bm.load(path, residual=...)."
+        )
+    spec = ModelSpec.from_dict(values, family, link, residual)
     frame = decode_table(tree["data"].to_dataset(), json.loads(tree.attrs["columns"]))
     rows_and_parts = json.loads(tree.attrs.get("whole", "null"))
     whole = None

@@ -14,6 +14,7 @@ import xarray as xr
 from rich.console import Console
 
 from bayesmixed._errors import DataError, PriorError, listed, lookup
+from bayesmixed.covariance import Structure
 from bayesmixed.data import Missing, to_pandas
 from bayesmixed.defaults import AssignedPrior, assign_priors
 from bayesmixed.design import Design, build_design
@@ -67,6 +68,10 @@ class Model:
     sampling_sd : str, optional
         Column (or expression such as ``"sqrt(vi)"``) with the known standard deviation of each
         outcome, as in a meta-analysis.
+    residual : Structure, optional
+        How the residuals of a patient's visits are correlated, such as
+        ``bm.AR1(time="visit", within="Subject")``; see `covariance`. Effects of groups are then
+        sampled.
     center : bool
         Whether the intercept's prior is for the predictors at their means. The reported
         intercept is on the raw scale either way.
@@ -104,6 +109,7 @@ class Model:
         parameters: Mapping[str, str] | None = None,
         priors: Priors | None = None,
         sampling_sd: str | None = None,
+        residual: Structure | None = None,
         center: bool = True,
         centered: Centered = None,
         marginalize: Marginalize = "auto",
@@ -120,6 +126,7 @@ class Model:
             priors,
             sampling_sd,
             center,
+            residual,
         )
         self._meet(spec, table, missing, centered, marginalize, notes)
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from bayesmixed.design import Design
 from bayesmixed.predictor import RandomDesign
+from bayesmixed.priors import Prior
+from bayesmixed.series import Series
 
 
 def suffix(design: Design, parameter: str) -> str:
@@ -42,6 +44,8 @@ def coords(design: Design) -> dict[str, Any]:
             coords[random.name] = random.groups.labels
             coords[effect_dim(tail, random)] = list(random.effects)
             coords[f"{effect_dim(tail, random)}_bis"] = list(random.effects)
+    if design.series is not None:
+        coords |= residual_coords(design.series)
     if design.categories:
         coords["threshold"] = [
             f"{a}|{b}" for a, b in zip(design.categories, design.categories[1:], strict=False)
@@ -68,12 +72,36 @@ def public_names(design: Design) -> list[str]:
     known = {"sigma"} if design.sampling_sd is not None else set()
     constants = [p.name for p in design.family.parameters]
     names += [n for n in constants if n not in design.predictors and n not in known]
-    return names + effects
+    return [*names, *residual_dims(design.series), *effects]
+
+
+def residual_coords(series: Series) -> dict[str, Any]:
+    """Labels of the dimensions of residual correlations."""
+    labels = {f"residual_{dim}": series.labels(dim) for dim in ("visit", "lag", "step", "arm")}
+    for parameter in series.parameters:
+        if not isinstance(parameter.prior, Prior):
+            count = len(parameter.prior)
+            labels[f"residual_{parameter.dim}"] = series.labels(parameter.dim)[:count]
+    return {**labels, "residual_visit_bis": labels["residual_visit"]}
+
+
+def residual_dims(series: Series | None) -> dict[str, tuple[str, ...]]:
+    """Dimensions of every variable of the residual correlations, after chain and draw."""
+    if series is None:
+        return {}
+    arm = () if series.structure.by is None else ("residual_arm",)
+    found = {p.name: (*arm, *_along(p.dim)) for p in series.parameters}
+    return found | {name: (*arm, *_along(dim)) for name, (dim, _) in series.derived.items()}
+
+
+def _along(dim: str) -> tuple[str, ...]:
+    visit = ("residual_visit", "residual_visit_bis")
+    return {"": (), "visit": visit}.get(dim, (f"residual_{dim}",))
 
 
 def dims(design: Design) -> dict[str, tuple[str, ...]]:
     """Dimensions of every variable of a posterior, after chain and draw."""
-    found = dict.fromkeys(public_names(design), tuple[str, ...]())
+    found = dict.fromkeys(public_names(design), tuple[str, ...]()) | residual_dims(design.series)
     for name, predictor in design.predictors.items():
         tail = suffix(design, name)
         if predictor.terms:

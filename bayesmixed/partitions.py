@@ -238,6 +238,11 @@ def _on_design(design: Design, function: Callable[[Design], Any], table: Table) 
 def _check_possible(spec: ModelSpec) -> None:
     """Refuse models that take all rows at once."""
     family, link = spec.family, spec.link.name
+    if spec.residual is not None:
+        raise BayesmixedError(
+            f"Correlated residuals ({spec.residual}) need every row in memory. Pass a table, such "
+            "as pandas.read_parquet(...)."
+        )
     if spec.kernel is None and not spec.is_exact:
         raise BayesmixedError(
             f"Family {family.name} with link {link} needs every row in memory. Data in partitions "

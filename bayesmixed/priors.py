@@ -12,6 +12,7 @@ from typing import Any, Literal
 from bayesmixed._errors import PriorError, listed, lookup, unknown
 
 type Support = Literal["real", "positive", "unit", "ordered", "correlation"]
+type Interval = tuple[float, float]
 
 # PyMC's own names. Each distribution lists the sets of parameters that it can be given by; one
 # that ends in "?" may be left out.
@@ -128,11 +129,19 @@ class Prior:
         return support
 
     @property
+    def bounds(self) -> Interval:
+        """The interval where the distribution lives."""
+        lower = {"positive": 0.0, "unit": 0.0}.get(_DISTRIBUTIONS[self.distribution][0], -inf)
+        upper = {"unit": 1.0}.get(_DISTRIBUTIONS[self.distribution][0], inf)
+        values = dict(self.parameters)
+        return max(lower, values.get("lower", lower)), min(upper, values.get("upper", upper))
+
+    @property
     def is_proper(self) -> bool:
         """Whether it integrates to 1, so that it can be sampled from."""
         return self.distribution not in ("Flat", "HalfFlat")
 
-    def check_support(self, name: str, support: Support) -> None:
+    def check_support(self, name: str, support: Support | Interval) -> None:
         """Refuse the prior for a parameter that lives on a narrower support.
 
         Raises
@@ -140,7 +149,15 @@ class Prior:
         PriorError
             Naming the parameter, its support, and distributions that live there.
         """
-        if self.support not in _WITHIN[support]:
+        if isinstance(support, tuple):
+            lower, upper = self.bounds
+            if self.support == "correlation" or lower < support[0] or upper > support[1]:
+                raise PriorError(
+                    f"{name} lies between {support[0]:.4g} and {support[1]:.4g}, and {self} can "
+                    "lie outside. Valid there: Uniform or TruncatedNormal with these bounds (and "
+                    "Beta where they are 0 and 1)."
+                )
+        elif self.support not in _WITHIN[support]:
             fitting = [d for d, (s, _) in _DISTRIBUTIONS.items() if s in _WITHIN[support]]
             raise PriorError(
                 f"{name} is {_SUPPORT_WORDS[support]}, and {self} can lie outside it. "

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bayesmixed.budget import VarianceBudget
+from bayesmixed.covariance import Structure, structure_from
 from bayesmixed.families import FAMILIES, get_family
 from bayesmixed.family import Family
 from bayesmixed.links import LINKS, Link, get_link
@@ -112,6 +113,8 @@ class ModelSpec:
         The user's own priors by name.
     budget : VarianceBudget, optional
         The user's variance budget.
+    residual : Structure, optional
+        How residuals of a series are correlated.
     """
 
     response: str
@@ -124,6 +127,7 @@ class ModelSpec:
     levels: tuple[str, ...] = ()
     priors: Mapping[str, Prior] = field(default_factory=dict)
     budget: VarianceBudget | None = None
+    residual: Structure | None = None
 
     @property
     def is_own(self) -> bool:
@@ -134,12 +138,14 @@ class ModelSpec:
     @property
     def is_exact(self) -> bool:
         """Whether the outcome is normal about its predictor, so that effects integrate out."""
-        return self.family.is_normal and self.link.name == "identity" and not self.is_own
+        normal = self.family.is_normal and self.link.name == "identity" and not self.is_own
+        return normal and self.residual is None
 
     @property
     def kernel(self) -> str | None:
         """Name of the fast likelihood; None where the PyMC model's graph is compiled."""
-        return None if self.is_own else self.family.kernels.get(self.link.name)
+        known = not self.is_own and self.residual is None
+        return None if not known else self.family.kernels.get(self.link.name)
 
     @property
     def formula(self) -> str:
@@ -147,7 +153,7 @@ class ModelSpec:
         left = self.response + (f" | trials({self.trials})" if self.trials else "")
         first, *others = self.predictors.items()
         lines = [f"{left} ~ {first[1]}", *(f"{name} ~ {p}" for name, p in others)]
-        return "\n".join(lines)
+        return "\n".join([*lines, *([f"residual: {self.residual}"] if self.residual else [])])
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values (for JSON); the family and link are kept by name."""
@@ -171,6 +177,7 @@ class ModelSpec:
             "center": self.center,
             "levels": list(self.levels),
             "priors": {n: [p.distribution, dict(p.parameters)] for n, p in self.priors.items()},
+            "residual": None if self.residual is None else self.residual.to_dict(),
             "budget": None
             if self.budget is None
             else {
@@ -182,7 +189,11 @@ class ModelSpec:
 
     @classmethod
     def from_dict(
-        cls, values: Mapping[str, Any], family: Family | None = None, link: Link | None = None
+        cls,
+        values: Mapping[str, Any],
+        family: Family | None = None,
+        link: Link | None = None,
+        residual: Structure | None = None,
     ) -> ModelSpec:
         """Rebuild from `to_dict`.
 
@@ -190,13 +201,13 @@ class ModelSpec:
         ----------
         values : mapping
             What `to_dict` returned.
-        family, link : optional
-            The user's own family or link, where the names are not the package's.
+        family, link, residual : optional
+            The user's own family, link or structure, where the names are not the package's.
 
         Raises
         ------
         UnknownNameError
-            If the family or link is not the package's and was not passed.
+            If one of these is not the package's and was not passed.
         """
         predictors = {
             name: PredictorSpec(
@@ -209,7 +220,7 @@ class ModelSpec:
             )
             for name, p in values["predictors"].items()
         }
-        budget = values["budget"]
+        budget, structure = values["budget"], values.get("residual")
         return cls(
             response=values["response"],
             predictors=predictors,
@@ -228,4 +239,5 @@ class ModelSpec:
                 else budget["total_sd"],
                 budget["mass"],
             ),
+            residual=residual or (structure and structure_from(structure)),
         )

@@ -91,6 +91,16 @@ def constrain(x: Floats, encoded: Encoded) -> Floats:
     return np.asarray(lower + distance if transform == _ABOVE else upper - distance)
 
 
+def unconstrain(values: Floats, encoded: Encoded) -> Floats:
+    """The inverse of `constrain`, elementwise."""
+    transform, lower, upper = encoded.numbers[[_TRANSFORM, _LOWER, _UPPER]]
+    if transform == _IDENTITY:
+        return np.array(values, dtype=float)
+    if transform == _BETWEEN:
+        return np.asarray(np.log(values - lower) - np.log(upper - values))
+    return np.asarray(np.log(values - lower if transform == _ABOVE else upper - values))
+
+
 # Division by zero gives infinity under NumPy's error model; Python's would raise.
 @njit(error_model="numpy")
 def log_prior(x: float, numbers: Floats) -> tuple[float, float, float, float]:

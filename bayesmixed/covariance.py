@@ -1,0 +1,454 @@
+"""Structures of correlation between repeated measurements, each one value.
+
+The covariance is D P D: D holds the residual standard deviations (one, or one for each visit with
+``heterogeneous=True``), and a structure says what P is. It writes P with operators that serve NumPy
+and PyTensor alike, and states its parameters with their exact supports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from math import cos, inf, pi
+from types import MappingProxyType
+from typing import Any
+
+from bayesmixed import backend as bk
+from bayesmixed._errors import BayesmixedError, lookup
+from bayesmixed.backend import Array
+from bayesmixed.priors import Interval, Prior
+
+
+@dataclass(frozen=True)
+class CorrelationParameter:
+    """One parameter of a structure, or a vector of them.
+
+    Parameters
+    ----------
+    name : str
+        As in the posterior.
+    prior : Prior or tuple of Prior
+        The default, for a vector one for each element. ``LKJ`` makes a correlation matrix.
+    support : tuple of float
+        The open interval where it lies.
+    dim : str
+        What a vector or matrix runs over: ``"lag"``, ``"band"`` (some of the lags), ``"step"``
+        (from a visit to the next) or ``"visit"``; empty for a single number.
+    """
+
+    name: str
+    prior: Prior | tuple[Prior, ...]
+    support: Interval = (-1.0, 1.0)
+    dim: str = ""
+
+    @property
+    def priors(self) -> tuple[Prior, ...]:
+        """The default of each element."""
+        return self.prior if isinstance(self.prior, tuple) else (self.prior,)
+
+
+type Derived = Callable[[Mapping[str, Array]], Array]
+
+
+def _flat(lower: float = -1.0, upper: float = 1.0) -> Prior:
+    return Prior("Uniform", lower=lower, upper=upper)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Structure:
+    """A correlation structure: the base of all of them.
+
+    Parameters
+    ----------
+    time : str or tuple of str
+        Column with the visit or time; several for places in space.
+    within : str
+        Column whose values share a series, such as the patient. Different series are independent.
+    heterogeneous : bool
+        Whether each visit has a standard deviation of its own.
+    by : str, optional
+        Column, constant within a series, for each of whose values (arms of a trial) all
+        parameters are separate.
+    """
+
+    time: str | tuple[str, ...]
+    within: str
+    heterogeneous: bool = False
+    by: str | None = None
+
+    #: Whether times are counted (first visit, second, ...) rather than measured.
+    counted = True
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns with times or coordinates."""
+        return (self.time,) if isinstance(self.time, str) else tuple(self.time)
+
+    def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
+        """What the structure has to learn.
+
+        Parameters
+        ----------
+        size : int
+            Number of distinct visits.
+        spread : float
+            Typical distance between the times of a series, in their units.
+        """
+        raise NotImplementedError
+
+    def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
+        """Correlation matrices, shape (..., m, m).
+
+        Parameters
+        ----------
+        parameters : mapping of str to array
+            By name: numbers, vectors, or matrices.
+        times : array, shape (..., m, columns)
+            Positions from 0 among the distinct visits where times are counted; else the times.
+        """
+        raise NotImplementedError
+
+    def derived(self, size: int) -> Mapping[str, tuple[str, Derived]]:
+        """Further quantities of the posterior: what each runs over (as `dim`), and how."""
+        return {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: the class by name, and its fields."""
+        return {"structure": type(self).__name__, **vars(self)}
+
+    @property
+    def name(self) -> str:
+        """The structure in words."""
+        words = "".join(f" {c.lower()}" if c.isupper() else c for c in type(self).__name__).strip()
+        return f"heterogeneous {words}" if self.heterogeneous else words
+
+    def __str__(self) -> str:
+        """As one would write it."""
+        inner = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if self._differs(f)]
+        return f"{type(self).__name__}({', '.join(inner)})"
+
+    def _differs(self, of: Any) -> bool:
+        return bool(getattr(self, of.name) != of.default)
+
+
+def _lags(times: Any) -> Array:
+    """Distances between all pairs of times, shape (..., m, m)."""
+    off = times[..., :, None, :] - times[..., None, :, :]
+    if times.shape[-1] == 1:
+        return abs(off[..., 0])
+    return bk.sqrt((off**2).sum(axis=-1))
+
+
+def _codes(times: Any) -> tuple[Any, Any]:
+    """The visits of all pairs as whole numbers, shapes (..., m, 1) and (..., 1, m)."""
+    visits = times[..., 0].astype("int64")
+    return visits[..., :, None], visits[..., None, :]
+
+
+def _power(base: Array, lags: Array) -> Array:
+    # At lag 0 the power's slope would be 0 times infinity where the base is 0.
+    return bk.where(bk.equal(lags, 0), 1.0, base ** bk.maximum(lags, 1e-12))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Independent(Structure):
+    """No correlation; with ``heterogeneous=True`` a variance for each visit."""
+
+    def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
+        """None."""
+        return ()
+
+    def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
+        """The identity."""
+        return bk.where(bk.equal(_lags(times), 0), 1.0, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompoundSymmetry(Structure):
+    """One correlation ``rho`` between all visits, down to -1/(m - 1)."""
+
+    def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
+        """``rho``."""
+        support = (-1 / (size - 1), 1.0)
+        return (CorrelationParameter("rho", _flat(*support), support),)
+
+    def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
+        """1 on the diagonal, rho elsewhere."""
+        return bk.where(bk.equal(_lags(times), 0), 1.0, parameters["rho"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class AR1(Structure):
+    """Autoregression over counted visits: ``phi`` to the power of the lag."""
+
+    def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
+        """``phi``."""
+        return (CorrelationParameter("phi", _flat()),)
+
+    def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
+        """phi^|i - j|."""
+        lags = _lags(times)
+        # The sign apart: a negative number has no power but for whole lags.
+        odd = bk.equal(lags % 2, 1)
+        phi = parameters["phi"]
+        sign = bk.where(odd, bk.where(phi < 0, -1.0, 1.0), 1.0)
+        return sign * _power(abs(phi), lags)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinuousAR1(Structure):
+    """Autoregression over measured times: ``phi``, above 0, to the power of the distance."""
+
+    counted = False
+
+    def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
+        """``phi``, the correlation at a distance of 1."""
+        return (CorrelationParameter("phi", _flat(0.0), (0.0, 1.0)),)
+
+    def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
+        """phi^|s - t|."""
+        return _power(parameters["phi"], _lags(times))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ARMA11(Structure):
+    """Mixed autoregression and moving average: ``phi`` and ``theta`` (Box & Jenkins)."""
+
+    def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
+        """``phi`` and ``theta``, flat on the square where the process is stationary."""
+        return (CorrelationParameter("phi", _flat()), CorrelationParameter("theta", _flat()))
+
+    def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
+        """With g phi^(|i-j|-1), g = (1 + phi theta)(phi + theta)/(1 + 2 phi theta + theta^2)."""
+        phi, theta, lags = parameters["phi"], parameters["theta"], _lags(times)
+        gamma = (1 + phi * theta) * (phi + theta) / (1 + 2 * phi * theta + theta**2)
+        beyond = bk.maximum(lags - 1, 0)
+        sign = bk.where(bk.equal(beyond % 2, 1), bk.where(phi < 0, -1.0, 1.0), 1.0)
+        return bk.where(bk.equal(lags, 0), 1.0, gamma * sign * _power(abs(phi), beyond))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toeplitz(Structure):
+    """A correlation for each lag, up to `bands` - 1 where that is given and 0 beyond.
+
+    Parameters
+    ----------
+    bands : int, optional
+        Number of diagonals that are not 0, the main one among them; 1 is independence.
+
+    Notes
+    -----
+    All lags free: the partial correlations, each in (-1, 1), are what is sampled; with Beta priors
+    on ``partial`` = (1 + partial correlation)/2 the correlations ``rho`` are flat on the region of
+    positive definite matrices, whose Jacobian is that of Barndorff-Nielsen & Schou (1973, J.
+    Multivar. Anal. 3:408). Banded: flat on that region.
+    """
+
+    bands: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the number of bands.
+
+        Raises
+        ------
+        BayesmixedError
+            If it is not a whole number from 1.
+        """
+        if self.bands is not None and (not isinstance(self.bands, int) or self.bands < 1):
+            raise BayesmixedError(f"bands={self.bands!r}: a whole number from 1 is needed.")
+
+    def _is_full(self, size: int) -> bool:
+        return self.bands is None or self.bands >= size
+
+    def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
+        """``partial`` for all lags; banded, ``rho``."""
+        if self._is_full(size):
+            shapes = [size - lag for lag in range(1, size)]
+            priors = tuple(Prior("Beta", alpha=a, beta=a) for a in shapes)
+            return (CorrelationParameter("partial", priors, (0.0, 1.0), "lag"),)
+        assert self.bands is not None
+        if self.bands == 1:
+            return ()
+        # One band's exact bound; more bands lie inside it as well, in the end by definiteness.
+        bound = 1 / (2 * cos(pi / (size + 1))) if self.bands == 2 else 1.0
+        priors = (_flat(-bound, bound),) * (self.bands - 1)
+        return (CorrelationParameter("rho", priors, (-bound, bound), "band"),)
+
+    def derived(self, size: int) -> Mapping[str, tuple[str, Derived]]:
+        """``rho`` by lag, where the partial correlations are the parameters."""
+        if not self._is_full(size):
+            return {}
+        return {"rho": ("lag", lambda p: _autocorrelations(2 * p["partial"] - 1, size))}
+
+    def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
+        """rho[|i - j|]."""
+        lags = _lags(times)
+        if not parameters:
+            return bk.where(bk.equal(lags, 0), 1.0, 0.0)
+        if "rho" in parameters:
+            rho = parameters["rho"]
+            count = self.bands - 1 if self.bands is not None else 0
+        else:
+            count = bk.length(parameters["partial"])
+            rho = _autocorrelations(2 * parameters["partial"] - 1, count + 1)
+        within = lags <= count
+        at = bk.where((lags > 0) & within, lags - 1, 0).astype("int64")
+        return bk.where(bk.equal(lags, 0), 1.0, bk.where(within, rho[at], 0.0))
+
+
+def _autocorrelations(partial: Array, size: int) -> Array:
+    """Autocorrelations from partial ones, by Durbin and Levinson's recursion."""
+    rho: list[Array] = []
+    weights: list[Array] = []
+    left = 1.0
+    for k in range(size - 1):
+        ahead = sum((w * rho[k - 1 - j] for j, w in enumerate(weights)), start=0.0)
+        rho.append(ahead + partial[k] * left)
+        weights = [w - partial[k] * weights[k - 1 - j] for j, w in enumerate(weights)]
+        weights.append(partial[k])
+        left = left * (1 - partial[k] ** 2)
+    return bk.stack(rho)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Antedependence(Structure):
+    """First-order ante-dependence: a correlation ``rho`` for each pair of neighbouring visits."""
+
+    def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
+        """``rho`` between each visit and the next."""
+        return (CorrelationParameter("rho", (_flat(),) * (size - 1), dim="step"),)
+
+    def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
+        """The product of the correlations between i and j."""
+        rho, (one, other) = parameters["rho"], _codes(times)
+        first, last = bk.minimum(one, other), bk.maximum(one, other)
+        total: Array = 1.0 + 0.0 * _lags(times)
+        for k in range(bk.length(rho)):
+            total = total * bk.where((first <= k) & (k < last), rho[k], 1.0)
+        return total
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unstructured(Structure):
+    """A correlation for each pair of visits: the matrix ``cor_residual``, LKJ(2)."""
+
+    def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
+        """``cor_residual``."""
+        return (CorrelationParameter("cor_residual", Prior("LKJ", eta=2), dim="visit"),)
+
+    def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
+        """The matrix itself, or its rows and columns of the visits."""
+        one, other = _codes(times)
+        return parameters["cor_residual"][one, other]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Distance(Structure):
+    """A correlation that falls with the distance, in time or space.
+
+    Parameters
+    ----------
+    nugget : bool
+        Whether a share of the variance, ``nugget``, belongs to each measurement alone.
+    """
+
+    nugget: bool = False
+    counted = False
+
+    def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
+        """``range``, in the units of time, and the share ``nugget`` where there is one."""
+        wide = CorrelationParameter("range", Prior("HalfStudentT", nu=3, sigma=spread), (0.0, inf))
+        share = CorrelationParameter("nugget", _flat(0.0), (0.0, 1.0))
+        return (wide, share) if self.nugget else (wide,)
+
+    def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
+        """The share that is not the nugget's, times a function of distance over range."""
+        lags = _lags(times)
+        share = 1 - parameters["nugget"] if self.nugget else 1.0
+        apart = bk.where(bk.equal(lags, 0), 1.0, lags)
+        fallen = share * self._shape(apart / parameters["range"])
+        return bk.where(bk.equal(lags, 0), 1.0, fallen)
+
+    def _shape(self, distance: Array) -> Array:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exponential(_Distance):
+    """exp(-d/range)."""
+
+    def _shape(self, distance: Array) -> Array:
+        return bk.exp(-distance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SquaredExponential(_Distance):
+    """exp(-(d/range)^2), also called Gaussian."""
+
+    def _shape(self, distance: Array) -> Array:
+        return bk.exp(-(distance**2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matern(_Distance):
+    """Matern's function with smoothness 3/2 or 5/2 (Rasmussen & Williams 2006, eq. 4.17).
+
+    Parameters
+    ----------
+    smoothness : float
+        1.5 or 2.5.
+    """
+
+    smoothness: float = 1.5
+
+    def __post_init__(self) -> None:
+        """Check the smoothness.
+
+        Raises
+        ------
+        BayesmixedError
+            If it is neither 1.5 nor 2.5.
+        """
+        if self.smoothness not in (1.5, 2.5):
+            raise BayesmixedError(
+                f"smoothness={self.smoothness!r}: 1.5 or 2.5; 0.5 is Exponential, and for an "
+                "infinite one there is SquaredExponential."
+            )
+
+    def _shape(self, distance: Array) -> Array:
+        a = (2 * self.smoothness) ** 0.5 * distance
+        return (1 + a + (a**2 / 3 if self.smoothness == 2.5 else 0.0)) * bk.exp(-a)
+
+
+STRUCTURES: Mapping[str, type[Structure]] = MappingProxyType(
+    {
+        each.__name__: each
+        for each in (
+            Independent,
+            CompoundSymmetry,
+            AR1,
+            ContinuousAR1,
+            ARMA11,
+            Toeplitz,
+            Antedependence,
+            Unstructured,
+            Exponential,
+            SquaredExponential,
+            Matern,
+        )
+    }
+)
+
+
+def structure_from(values: Mapping[str, Any]) -> Structure:
+    """Rebuild a structure from `Structure.to_dict`.
+
+    Raises
+    ------
+    UnknownNameError
+        If it is not one of the package's.
+    """
+    named = dict(values)
+    made = lookup(STRUCTURES, named.pop("structure"), "correlation structure")
+    time = named.pop("time")
+    return made(time=time if isinstance(time, str) else tuple(time), **named)

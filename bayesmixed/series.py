@@ -1,0 +1,216 @@
+"""Repeated measurements: whose rows make a series, when they were taken, and which are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesmixed._errors import DataError
+from bayesmixed.covariance import CorrelationParameter, Derived, Structure
+from bayesmixed.data import is_numeric
+
+type Floats = NDArray[np.float64]
+type Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Series:
+    """The rows of a table as series, those of an arm measured at the same times together.
+
+    Parameters
+    ----------
+    structure : Structure
+        How measurements in a series are correlated.
+    visits : array
+        Labels of the distinct visits in order; where times are measured, the distinct times.
+    arms : tuple
+        Values of the structure's ``by`` column; one empty text without such.
+    order : array of int, shape (rows,)
+        The rows, pattern by pattern, series by series, each in order of time.
+    lengths, counts, arm : array of int, shape (patterns,)
+        Measurements in each series of a pattern, how many series have it, and their arm.
+    times : array, shape (patterns, longest, columns)
+        When they were measured (see `Structure.matrix`); what lies beyond a length is 0.
+    spread : float
+        Half the largest distance within a series.
+    """
+
+    structure: Structure
+    visits: NDArray[Any]
+    arms: tuple[Any, ...]
+    order: Integers
+    lengths: Integers
+    counts: Integers
+    arm: Integers
+    times: Floats
+    spread: float
+
+    @property
+    def size(self) -> int:
+        """Number of distinct visits."""
+        return len(self.visits)
+
+    @property
+    def parameters(self) -> tuple[CorrelationParameter, ...]:
+        """What the structure has to learn, in each arm."""
+        return self.structure.parameters(self.size, self.spread)
+
+    def labels(self, dim: str) -> list[Any]:
+        """Labels of visits, lags, steps from a visit to the next, or arms."""
+        visits = self.visits.tolist()
+        found: dict[str, list[Any]] = {
+            "": [""],
+            "visit": visits,
+            "lag": list(range(1, self.size)),
+            "band": list(range(1, self.size)),
+            "step": [f"{a}|{b}" for a, b in pairwise(visits)],
+            "arm": list(self.arms),
+        }
+        return found[dim]
+
+    @property
+    def derived(self) -> Mapping[str, tuple[str, Derived]]:
+        """See `Structure.derived`."""
+        return self.structure.derived(self.size)
+
+    def names(self, parameter: CorrelationParameter) -> list[list[str]]:
+        """Names of a parameter's priors: for each arm, those of its elements."""
+        priors = parameter.priors
+        vector = isinstance(parameter.prior, tuple)
+        elements = self.labels(parameter.dim)[: len(priors)] if vector else [""]
+        return [
+            [
+                f"{parameter.name}[{inner}]" if inner else parameter.name
+                for e in elements
+                for inner in [",".join(str(v) for v in (arm, e) if v != "")]
+            ]
+            for arm in self.arms
+        ]
+
+    def draw(self, rng: np.random.Generator, mu: Floats, sd: Floats, P: Floats) -> Floats:
+        """Draw outcomes of all rows.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+        mu, sd : array, shape (rows,)
+        P : array, shape (patterns, longest, longest)
+            Correlations.
+        """
+        y, at = np.array(mu, dtype=np.float64), 0
+        for length, count, one in zip(self.lengths, self.counts, P, strict=True):
+            rows = self.order[at : at + length * count].reshape(count, length)
+            factor = np.linalg.cholesky(one[:length, :length])
+            y[rows] += sd[rows] * (rng.normal(size=(count, length)) @ factor.T)
+            at += length * count
+        return y
+
+    @classmethod
+    def of(cls, structure: Structure, frame: pd.DataFrame) -> Series:
+        """Find the series in a table.
+
+        Raises
+        ------
+        DataError
+            If a series has two rows at the same time, an arm is not constant within a series, or
+            measured times are not numbers.
+        """
+        who = pd.factorize(frame[structure.within])[0]
+        coordinates, visits = _times(structure, frame)
+        order = np.lexsort((*coordinates.T[::-1], who))
+        _check_distinct(structure, frame, who, coordinates, order)
+        arm, arms = _arms(structure, frame, who)
+        starts = np.flatnonzero(np.diff(who[order], prepend=-1))
+        pieces = np.split(order, starts[1:])
+        found: dict[tuple[int, bytes], list[Integers]] = {}
+        for rows in pieces:
+            found.setdefault((int(arm[rows[0]]), coordinates[rows].tobytes()), []).append(rows)
+        alike = [found[key] for key in sorted(found, key=lambda key: key[0])]
+        patterns = [every[0] for every in alike]
+        lengths = np.array([len(rows) for rows in patterns])
+        times = np.zeros((len(patterns), lengths.max(), coordinates.shape[1]))
+        for p, rows in enumerate(patterns):
+            times[p, : len(rows)] = coordinates[rows]
+        spans = [float(np.ptp(coordinates[rows], axis=0).max()) for rows in patterns]
+        if max(lengths) < 2:
+            raise DataError(
+                f"No {structure.within!r} has more than one row, so {structure} has nothing to "
+                "learn from; is `within` the column of the patients?"
+            )
+        return cls(
+            structure,
+            visits,
+            arms,
+            np.concatenate([rows for every in alike for rows in every]),
+            lengths,
+            np.array([len(every) for every in alike]),
+            arm[[rows[0] for rows in patterns]],
+            times,
+            max(spans) / 2,
+        )
+
+
+def _times(structure: Structure, frame: pd.DataFrame) -> tuple[Floats, NDArray[Any]]:
+    """Times or places of all rows, shape (rows, columns), and the distinct ones in order."""
+    columns = []
+    visits: NDArray[Any] = np.zeros(0)
+    for name in structure.columns:
+        if structure.counted:
+            codes, labels = pd.factorize(frame[name], sort=True)
+            visits, values = np.asarray(labels), codes
+        elif is_numeric(frame[name]):
+            values = frame[name].to_numpy(dtype=float)
+            visits = np.unique(values)
+        else:
+            raise DataError(
+                f"{type(structure).__name__} measures times, but {name!r} does not hold numbers; "
+                "make it days or months, or use a structure that counts visits, such as AR1."
+            )
+        columns.append(values)
+    if structure.counted and len(columns) > 1:
+        raise DataError(f"{type(structure).__name__} has one column of time, not {len(columns)}.")
+    return np.stack(columns, axis=1).astype(np.float64), visits
+
+
+def _check_distinct(
+    structure: Structure,
+    frame: pd.DataFrame,
+    who: Integers,
+    coordinates: Floats,
+    order: Integers,
+) -> None:
+    same = (np.diff(coordinates[order], axis=0) == 0).all(axis=1) & (np.diff(who[order]) == 0)
+    if same.any():
+        at = np.flatnonzero(same)[0]
+        first, second = order[at], order[at + 1]
+        when = ", ".join(f"{c} {frame[c].iloc[first]}" for c in structure.columns)
+        more = int(same.sum()) - 1
+        raise DataError(
+            f"Rows {frame.index[first]} and {frame.index[second]} are both of {structure.within} "
+            f"{frame[structure.within].iloc[first]} at {when}"
+            + (f" (and {more} more such pairs)" if more else "")
+            + "; a series has one row a time. Drop or average repeats, or name a finer `within`."
+        )
+
+
+def _arms(
+    structure: Structure, frame: pd.DataFrame, who: Integers
+) -> tuple[Integers, tuple[Any, ...]]:
+    if structure.by is None:
+        return np.zeros(len(frame), dtype=np.int64), ("",)
+    codes, labels = pd.factorize(frame[structure.by], sort=True)
+    first = np.full(who.max() + 1, -1)
+    first[who[::-1]] = codes[::-1]
+    bad = np.flatnonzero(first[who] != codes)
+    if len(bad):
+        raise DataError(
+            f"{structure.by!r} changes within {structure.within} "
+            f"{frame[structure.within].iloc[bad[0]]}; `by` must be constant in a series."
+        )
+    return codes.astype(np.int64), tuple(labels)

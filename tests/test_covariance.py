@@ -1,0 +1,445 @@
+"""Correlated residuals: structures, the density of series, and the models that use them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytensor
+import pytensor.tensor as pt
+import pytest
+from scipy import stats
+
+import bayesmixed as bm
+from bayesmixed import backend as bk
+from bayesmixed.correlated import CorrelatedNormal, log_density
+from bayesmixed.covariance import STRUCTURES, CorrelationParameter
+from bayesmixed.graph import interpreted
+from bayesmixed.names import public_names
+from bayesmixed.series import Series
+
+LOAD = bm.datasets.load
+SIZES = range(2, 7)
+SPREAD = 2.0
+
+
+def _draw(structure, size, rng, edge=False):
+    """Parameters from their default priors, or close to the ends of their supports."""
+    values = {}
+    for parameter in structure.parameters(size, SPREAD):
+        if parameter.prior == bm.Prior("LKJ", eta=2):
+            z = rng.normal(size=(size, size + (0 if edge else 3)))
+            P = np.corrcoef(z)
+            values[parameter.name] = (P + P.T) / 2  # corrcoef rounds its two halves apart
+            continue
+        lower, upper = parameter.support
+        upper = 50.0 if np.isinf(upper) else upper
+        shares = rng.choice([0.001, 0.999], len(parameter.priors)) if edge else None
+        if shares is None:
+            drawn = [_sample(prior, rng) for prior in parameter.priors]
+        else:
+            drawn = lower + shares * (upper - lower)
+        values[parameter.name] = np.array(drawn if isinstance(parameter.prior, tuple) else drawn[0])
+    return values
+
+
+def _sample(prior, rng):
+    given = dict(prior.parameters)
+    return {
+        "Uniform": lambda: rng.uniform(given["lower"], given["upper"]),
+        "Beta": lambda: rng.beta(given["alpha"], given["beta"]),
+        "HalfStudentT": lambda: abs(given["sigma"] * rng.standard_t(given["nu"])),
+    }[prior.distribution]()
+
+
+def _power(base, k):
+    return float(base) ** k
+
+
+#: Textbook definitions: correlation of positions i < j at times s < t.
+TEXTBOOK = {
+    "Independent": lambda p, i, j, s, t: 0.0,
+    "CompoundSymmetry": lambda p, i, j, s, t: p["rho"],
+    "AR1": lambda p, i, j, s, t: _power(p["phi"], j - i),
+    "ContinuousAR1": lambda p, i, j, s, t: p["phi"] ** (t - s),
+    "ARMA11": lambda p, i, j, s, t: _arma(p["phi"], p["theta"], j - i),
+    "Toeplitz": lambda p, i, j, s, t: _toeplitz(2 * p["partial"] - 1)[j - i],
+    "Antedependence": lambda p, i, j, s, t: np.prod(p["rho"][i:j]),
+    "Unstructured": lambda p, i, j, s, t: p["cor_residual"][i, j],
+    "Exponential": lambda p, i, j, s, t: np.exp(-(t - s) / p["range"]),
+    "SquaredExponential": lambda p, i, j, s, t: np.exp(-(((t - s) / p["range"]) ** 2)),
+    "Matern": lambda p, i, j, s, t: (
+        (1 + 3**0.5 * (t - s) / p["range"]) * np.exp(-(3**0.5) * (t - s) / p["range"])
+    ),
+}
+
+
+def _arma(phi, theta, lag):
+    """Autocorrelation of y_t = phi y_(t-1) + e_t + theta e_(t-1), from its moving-average form."""
+    psi = np.concatenate([[1.0], (phi + theta) * phi ** np.arange(20_000)])
+    return (psi[lag:] @ psi[: len(psi) - lag]) / (psi @ psi)
+
+
+def _toeplitz(partial):
+    """Autocorrelations with these partial ones, from determinants (Yule and Walker)."""
+    rho = [1.0]
+    for k, value in enumerate(partial, start=1):
+        R = np.array([[rho[abs(i - j)] for j in range(k)] for i in range(k)])
+        past = np.array(rho[1:k])
+        if k == 1:
+            rho.append(value)
+            continue
+        weights = np.linalg.solve(R[:-1, :-1], past)
+        spread = 1 - past @ weights
+        rho.append(float(past[::-1] @ weights + value * spread))
+    return rho
+
+
+def _times(structure, size, rng):
+    grid = np.arange(size) if structure.counted else np.sort(rng.uniform(0, 5, size))
+    return grid[:, None].astype(float)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_matrices_are_those_of_the_textbooks(name, size):
+    rng = np.random.default_rng(size)
+    structure = STRUCTURES[name](time="t", within="id")
+    values, times = _draw(structure, size, rng), _times(structure, size, rng)
+    found = np.broadcast_to(structure.matrix(values, times), (size, size))
+    np.testing.assert_allclose(np.diag(found), 1.0, atol=1e-12)
+    for i in range(size):
+        for j in range(i + 1, size):
+            expected = TEXTBOOK[name](values, i, j, times[i, 0], times[j, 0])
+            # The moving-average form of an ARMA process is cut off after 20,000 terms.
+            assert found[i, j] == pytest.approx(expected, abs=1e-9)
+            assert found[j, i] == found[i, j]
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_matrices_are_positive_definite_over_the_whole_support(name):
+    rng = np.random.default_rng(4)
+    structure = STRUCTURES[name](time="t", within="id")
+    for edge in (False, True):
+        for _ in range(40):
+            size = int(rng.integers(2, 7))
+            values = _draw(structure, size, rng, edge)
+            P = np.broadcast_to(structure.matrix(values, _times(structure, size, rng)), (size,) * 2)
+            assert np.linalg.eigvalsh(P).min() > -1e-10, values
+
+
+def test_bounds_are_exact():
+    """Just outside the support a matrix is no longer positive definite."""
+    for size in SIZES:
+        symmetric = bm.CompoundSymmetry(time="t", within="id")
+        (rho,) = symmetric.parameters(size, SPREAD)
+        times = np.arange(size)[:, None].astype(float)
+        outside = symmetric.matrix({"rho": rho.support[0] - 0.01}, times)
+        assert np.linalg.eigvalsh(outside).min() < 0
+    banded = bm.Toeplitz(time="t", within="id", bands=2)
+    (rho,) = banded.parameters(6, SPREAD)
+    for inside, sign in ((0.999, 1), (1.01, -1)):
+        P = banded.matrix({"rho": np.array([rho.support[1] * inside])}, np.arange(6.0)[:, None])
+        assert np.sign(np.linalg.eigvalsh(P).min()) == sign
+
+
+def test_flat_priors_of_toeplitz_correlations():
+    """On three visits the pairs are flat where 1 + 2 r1^2 r2 - 2 r1^2 - r2^2 > 0 (Joe 2006)."""
+    structure, rng = bm.Toeplitz(time="t", within="id"), np.random.default_rng(5)
+    (partial,) = structure.parameters(3, SPREAD)
+    derived = structure.derived(3)["rho"][1]
+    draws = np.array(
+        [
+            derived({"partial": np.array([_sample(prior, rng) for prior in partial.priors])})
+            for _ in range(4000)
+        ]
+    )
+    proposed = rng.uniform(-1, 1, (40_000, 2))
+    r1, r2 = proposed.T
+    flat = proposed[1 + 2 * r1**2 * r2 - 2 * r1**2 - r2**2 > 0]
+    for k in range(2):
+        assert stats.ks_2samp(draws[:, k], flat[:, k]).pvalue > 0.01
+
+
+def _patchy(seed=1):
+    """Visits in no order, some missing, at whole and at broken times."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"id": np.repeat(np.arange(12), 5), "visit": np.tile(np.arange(5), 12)})
+    frame["arm"] = np.where(frame["id"] % 3 == 0, "old", "new")
+    frame["time"] = frame["visit"] + rng.uniform(0, 0.9, len(frame))
+    frame["y"] = rng.normal(size=len(frame))
+    return frame.sample(frac=0.75, random_state=seed)
+
+
+def _series(structure, frame):
+    series = Series.of(structure, frame)
+    at, found = 0, []
+    for p, (length, count) in enumerate(zip(series.lengths, series.counts, strict=True)):
+        for _ in range(count):
+            found.append((p, series.order[at : at + length]))
+            at += length
+    return series, found
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_density_and_slopes_of_series(name):
+    """Against SciPy's normal patient by patient, and finite differences."""
+    made = STRUCTURES[name]
+    time = "visit" if made.counted else "time"
+    frame, rng = _patchy(), np.random.default_rng(2)
+    structure = made(time=time, within="id")
+    series, members = _series(structure, frame)
+    values = _draw(structure, series.size, rng)
+    P = np.broadcast_to(
+        structure.matrix(values, series.times), (len(series.lengths), *[series.times.shape[1]] * 2)
+    ).copy()
+    y, mu = frame["y"].to_numpy(), rng.normal(size=len(frame))
+    log_sd = rng.normal(size=len(frame)) * 0.3
+    shape = (series.order, series.lengths, series.counts)
+    expected = 0.0
+    for p, rows in members:
+        assert frame["id"].iloc[rows].nunique() == 1
+        assert (np.diff(frame[time].iloc[rows]) > 0).all()
+        sd, m = np.exp(log_sd[rows]), len(rows)
+        normal = stats.multivariate_normal(mu[rows], sd[:, None] * P[p, :m, :m] * sd)
+        expected += normal.logpdf(y[rows])
+    found, *slopes = log_density(y, mu, log_sd, P, *shape)
+    assert found == pytest.approx(expected, rel=1e-10)
+    for k, at in enumerate((mu, log_sd)):
+        step = rng.normal(size=at.shape) * 1e-6
+        ends = []
+        for sign in (1, -1):
+            moved = [mu, log_sd]
+            moved[k] = at + sign * step
+            ends.append(log_density(y, *moved, P, *shape)[0])
+        assert (ends[0] - ends[1]) / 2 == pytest.approx(slopes[k] @ step, rel=1e-4, abs=1e-9)
+    variables = {k: pt.tensor(k, shape=np.shape(v), dtype="float64") for k, v in values.items()}
+    if not variables:
+        return
+    total = CorrelatedNormal()(y, mu, log_sd, structure.matrix(variables, series.times), *shape)[0]
+    with interpreted() as mode:
+        outputs = [total, *pytensor.grad(total, list(variables.values()))]
+        function = pytensor.function(list(variables.values()), outputs, mode=mode)
+        _, *slopes = function(*values.values())
+        change, expected = 0.0, 0.0
+        steps = {}
+        for (name_, value), slope in zip(values.items(), slopes, strict=True):
+            step = rng.normal(size=np.shape(value)) * 1e-6
+            step = np.triu(step, 1) + np.triu(step, 1).T if step.ndim == 2 else step
+            steps[name_], expected = step, expected + float(np.sum(slope * step))
+        ends = [function(*(values[n] + s * steps[n] for n in values))[0] for s in (1, -1)]
+        change = float(ends[0] - ends[1]) / 2
+    assert change == pytest.approx(expected, rel=1e-4, abs=1e-9)
+
+
+def test_not_positive_definite_has_no_density():
+    P = np.array([[[1.0, 1.2], [1.2, 1.0]]])
+    two = np.zeros(2)
+    found, *_ = log_density(two, two, two, P, np.array([0, 1]), np.array([2]), np.array([1]))
+    assert found == -np.inf
+
+
+MODELS = {
+    "ar1": {"residual": bm.AR1(time="visit", within="id")},
+    "by arm": {"residual": bm.AR1(time="visit", within="id", by="arm")},
+    "unstructured": {"residual": bm.Unstructured(time="visit", within="id", heterogeneous=True)},
+    "toeplitz by arm": {"residual": bm.Toeplitz(time="visit", within="id", by="arm")},
+    "with known sds": {
+        "residual": bm.Exponential(time="time", within="id", nugget=True),
+        "sampling_sd": "sd",
+    },
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_pymc_model_states_the_density(name):
+    """The likelihood of the PyMC model at a random point, against SciPy patient by patient."""
+    frame = _patchy().assign(sd=lambda d: 0.5 + d["visit"] / 4)
+    model = bm.Model("y ~ visit + (1 | arm)", frame, **MODELS[name])
+    built, design = model.pymc, model.design
+    rng = np.random.default_rng(7)
+    point = {k: v + rng.normal(size=np.shape(v)) * 0.3 for k, v in built.initial_point().items()}
+    names = [*public_names(design), "y"]
+    with interpreted() as mode:
+        inputs = built.value_vars
+        wanted = built.replace_rvs_by_values([built[n] for n in names[:-1]])
+        outputs = [*wanted, built.logp(vars=[built["y"]])]
+        function = pytensor.function(inputs, outputs, mode=mode, on_unused_input="ignore")
+        *found, density = function(**{v.name: point[v.name] for v in inputs})
+    values = dict(zip(names, found, strict=False))
+    series, members = _series(design.spec.residual, design.table.frame)
+    mu = design.predictors["mu"].eta(
+        values["beta"][None, None], {"arm": values["u_arm"][None, None]}
+    )[0, 0]
+    if design.sampling_sd is not None:
+        sd = design.sampling_sd
+    elif "sigma" in values:
+        sd = np.full(len(frame), values["sigma"])
+    else:
+        sd = np.exp(design.predictors["sigma"].X @ values["beta_sigma"])
+    expected = 0.0
+    for p, rows in members:
+        arm, m = series.arm[p], len(rows)
+        own = {q.name: values[q.name] for q in series.parameters}
+        if design.spec.residual.by is not None:
+            own = {n: v[arm] for n, v in own.items()}
+        P = design.spec.residual.matrix(own, series.times[p])[:m, :m]
+        covariance = sd[rows][:, None] * P * sd[rows]
+        expected += stats.multivariate_normal(mu[rows], covariance).logpdf(design.y[rows])
+    assert density == pytest.approx(expected, rel=1e-9)
+    drawn = model.prior_predictive(draws=20, seed=1)
+    assert np.isfinite(drawn["prior_predictive"]["y"]).all()
+
+
+def test_equivalent_structures():
+    rng = np.random.default_rng(3)
+    whole = np.arange(5.0)[:, None]
+    phi = {"phi": 0.6}
+    one, other = (s(time="t", within="id") for s in (bm.AR1, bm.ContinuousAR1))
+    np.testing.assert_allclose(one.matrix(phi, whole), other.matrix(phi, whole))
+    rho = 0.3
+    pair = bm.CompoundSymmetry(time="t", within="id").matrix({"rho": rho}, whole[:2])
+    cor = {"cor_residual": np.array([[1, rho], [rho, 1]])}
+    np.testing.assert_allclose(bm.Unstructured(time="t", within="id").matrix(cor, whole[:2]), pair)
+    alone = bm.Toeplitz(time="t", within="id", bands=1).matrix({}, whole)
+    np.testing.assert_allclose(alone, np.eye(5))
+    # A random intercept adds one variance to every pair.
+    sd_u, sigma = rng.uniform(0.5, 2, 2)
+    total = sd_u**2 + sigma**2
+    symmetric = bm.CompoundSymmetry(time="t", within="id").matrix({"rho": sd_u**2 / total}, whole)
+    np.testing.assert_allclose(total * symmetric, sd_u**2 + sigma**2 * np.eye(5))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damped(bm.Structure):
+    """A structure from outside the package: exp(-rate * lag^2)."""
+
+    counted = False
+
+    def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
+        return (CorrelationParameter("rate", bm.Prior("HalfNormal", sigma=1), (0.0, np.inf)),)
+
+    def matrix(self, parameters: Mapping[str, Any], times: Any) -> Any:
+        off = times[..., :, None, 0] - times[..., None, :, 0]
+        return bk.exp(-parameters["rate"] * off**2)
+
+
+@pytest.fixture(scope="module")
+def orthodont():
+    def fit(structure, **more):
+        model = bm.Model("distance ~ age * Sex", LOAD("orthodont"), residual=structure, **more)
+        return model.fit(seed=1, draws=2000, progress=False)
+
+    return fit
+
+
+ORTHODONT = {
+    "compound_symmetry": bm.CompoundSymmetry(time="age", within="Subject"),
+    "ar1": bm.AR1(time="age", within="Subject"),
+    "ar1_heterogeneous": bm.AR1(time="age", within="Subject", heterogeneous=True),
+    "unstructured": bm.Unstructured(time="age", within="Subject", heterogeneous=True),
+}
+
+
+@pytest.mark.parametrize("name", ORTHODONT)
+def test_orthodont_against_nlme(orthodont, reference, name):
+    """REML estimates: means within 0.15 sd and 3 Monte Carlo errors, correlations in 80 %."""
+    fit = orthodont(ORTHODONT[name])
+    assert fit.converged
+    expected = reference["orthodont_gls"]["fits"][name]
+    table = fit.summary()
+    for row, value in zip(table.index[:4], expected["fixef"].values(), strict=True):
+        mean, sd, error = table.loc[row, ["mean", "sd", "mcse_mean"]]
+        assert abs(mean - value) < 0.15 * sd + 3 * error, row
+    posterior, cor = fit.posterior, expected["correlation"]
+    if isinstance(cor, dict):
+        ((symbol, value),) = cor.items()
+        draws = posterior[symbol.lower()].to_numpy().ravel()
+        lower, upper = np.quantile(draws, [0.1, 0.9])
+        assert lower < value < upper
+        # One correlation from 27 children is well determined.
+        assert abs(draws.mean() - value) < 0.05
+    else:
+        pairs = [(i, j) for i in range(4) for j in range(i + 1, 4)]
+        for (i, j), value in zip(pairs, cor, strict=True):
+            lower, upper = posterior["cor_residual"][..., i, j].quantile([0.1, 0.9]).to_numpy()
+            assert lower < value < upper
+
+
+@pytest.mark.parametrize("season", [False, True])
+def test_influenza_against_nlme(reference, season):
+    """24 districts x 104 periods: season as harmonics, AR(1) residuals."""
+    expected = reference["influenza_gls"]["with_season" if season else "without_season"]
+    data = LOAD("influenza")
+    data["rate"] = np.log((data["cases"] + 0.5) / data["population_fraction"])
+    for k in (1, 2):
+        angle = 2 * np.pi * k * data["period"] / 13
+        data[f"s{k}"], data[f"c{k}"] = np.sin(angle), np.cos(angle)
+    right = "s1 + c1 + s2 + c2" if season else "1"
+    model = bm.Model(f"rate ~ {right}", data, residual=bm.AR1(time="period", within="district"))
+    fit = model.fit(seed=1, progress=False)
+    assert fit.converged
+    phi = float(fit.posterior["phi"].mean())
+    assert phi == pytest.approx(expected["phi"], abs=0.02)
+    table = fit.summary()
+    mean, sd, error = table.loc["beta[Intercept]", ["mean", "sd", "mcse_mean"]]
+    assert abs(mean - expected["fixef"]["(Intercept)"]) < 0.15 * sd + 3 * error
+
+
+def test_a_structure_from_outside_works_and_is_saved(tmp_path):
+    data = LOAD("orthodont")
+    model = bm.Model("distance ~ age", data, residual=Damped(time="age", within="Subject"))
+    fit = model.fit(draws=100, tune=200, chains=2, seed=1, progress=False)
+    assert fit.posterior["rate"].dims == ("chain", "draw")
+    path = fit.save(tmp_path / "fit.nc")
+    with pytest.raises(bm.BayesmixedError, match="residual="):
+        bm.load(path)
+    again = bm.load(path, residual=Damped(time="age", within="Subject"))
+    assert str(again) == str(fit)
+    ours = bm.Model("distance ~ age", data, residual=ORTHODONT["ar1"])
+    path = ours.fit(draws=50, tune=100, chains=1, seed=1, progress=False).save(tmp_path / "own.nc")
+    assert bm.load(path).spec.residual == ORTHODONT["ar1"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"data": lambda d: pd.concat([d, d.iloc[[3]]])}, "both of id"),
+        ({"residual": "ar1"}, "write residual="),
+        ({"residual": bm.AR1(time="visits", within="id")}, "Did you mean 'visit'"),
+        ({"residual": bm.AR1(time="visit", within="id", by="sex")}, "changes within id"),
+        ({"residual": bm.ContinuousAR1(time="arm", within="id")}, "does not hold numbers"),
+        ({"residual": bm.AR1(time="visit", within="row")}, "nothing to learn"),
+        ({"family": "student_t"}, "cannot be correlated"),
+        ({"priors": {"phi": bm.Prior("Normal", mu=0, sigma=1)}}, "lies between -1 and 1"),
+        (
+            {
+                "residual": bm.AR1(time="visit", within="id", heterogeneous=True),
+                "sampling_sd": "sd",
+            },
+            "given twice",
+        ),
+        ({"marginalize": True}, "integrated out"),
+    ],
+)
+def test_bad_input_has_its_own_sentence(changed, message):
+    change = dict(changed)
+    frame = _patchy().assign(sd=1.0, row=lambda d: range(len(d)))
+    frame["sex"] = np.where(np.arange(len(frame)) % 2, "f", "m")
+    frame = change.pop("data", lambda d: d)(frame)
+    options = {"residual": bm.AR1(time="visit", within="id")} | change
+    with pytest.raises(bm.BayesmixedError, match=message):
+        bm.Model("y ~ visit + (1 | arm)", frame, **options)
+
+
+def test_what_takes_rows_as_independent_is_refused(orthodont):
+    fit = orthodont(ORTHODONT["ar1"])
+    with pytest.raises(bm.BayesmixedError, match="correlated"):
+        fit.with_log_likelihood()
+    for report in (bm.loo, bm.residuals, bm.check):
+        with pytest.raises(bm.BayesmixedError, match="correlated"):
+            report(fit)
+    assert np.isfinite(bm.means(fit, "Sex", population="average").table["mean"]).all()
