@@ -1,0 +1,244 @@
+"""The front door of a meta-analysis: a table of effects to a `Fit` like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayesmixed._errors import BayesmixedError, DataError, PriorError, listed, lookup
+from bayesmixed.data import Missing, check_columns, numbers, to_pandas
+from bayesmixed.design import Design
+from bayesmixed.fit import Fit
+from bayesmixed.meta._defaults import default_priors, is_log_odds_ratio, unit_information
+from bayesmixed.meta._grid import grid_of
+from bayesmixed.meta._measures import get_measure
+from bayesmixed.model import Model
+from bayesmixed.names import coords, dims, sd_name
+from bayesmixed.priors import Prior
+from bayesmixed.sample import Settings
+from bayesmixed.spec import quoted
+
+type Floats = NDArray[np.float64]
+
+
+def meta_analysis(
+    data: Any,
+    effect: str = "yi",
+    se: str | None = None,
+    study: str = "study",
+    moderators: str | None = None,
+    method: Literal["nuts", "grid"] = "nuts",
+    *,
+    variance: str | None = None,
+    common: bool = False,
+    measure: str | None = None,
+    n: str | None = None,
+    priors: Mapping[str, Prior] | None = None,
+    missing: Missing = "raise",
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    seed: int | None = None,
+    progress: bool = True,
+) -> Fit:
+    r"""Meta-analysis of effects with known standard errors.
+
+    .. math:: y_i \sim N(\theta_i, s_i^2), \quad \theta_i \sim N(x_i'\beta, \tau^2)
+
+    Parameters
+    ----------
+    data : table
+        A row for each effect, such as `effect_sizes` makes.
+    effect : str
+        Column of the effects, on a scale where they are about normal (logarithms of ratios).
+    se, variance : str, optional
+        Column of the standard errors, or of the sampling variances; ``"sei"`` or ``"vi"``
+        where there is one and neither is named.
+    study : str
+        Column of the studies, one row each. For effects in studies in larger groups
+        ``"district/school"``: an effect for every row, and for every group.
+    moderators : str, optional
+        Right-hand side of a formula, such as ``"~ ablat"``; a meta-regression.
+    method : {"nuts", "grid"}
+        NUTS, or exact integration on a grid of tau with stratified draws, in milliseconds
+        (one row a study; normal or flat priors of the coefficients).
+    common : bool
+        Whether all studies have the same effect, so that tau is 0.
+    measure : str, optional
+        What the effects are, as for `effect_sizes`; its ``attrs`` are read unless given.
+    n : str, optional
+        Column of the studies' sample sizes, which set the scale of the default priors.
+    priors : mapping of str to Prior, optional
+        By name: ``"mu"`` (or ``"Intercept"``, at the moderators' means), ``"tau"`` (or
+        ``"sd_<study>"``), ``"beta[<term>]"``. Unless given, with U the unit-information sd,
+        N(0, 0.5 U), half-normal(0.25 U), and N(0, 0.5 U / sd of the moderator); for log
+        odds ratios N(0, 1) and half-normal(0.5) [1]_; `Fit.notes` has U.
+    missing : {"raise", "drop"}
+        What to do with rows that miss a value.
+    draws, tune, chains, seed, progress
+        As for `Model.fit`.
+
+    Returns
+    -------
+    Fit
+        With ``beta``, ``sd_<study>`` (tau) and ``u_<study>`` (the deviations of studies).
+
+    Raises
+    ------
+    BayesmixedError
+        With what was given, what is valid and what to do.
+
+    References
+    ----------
+    .. [1] Röver et al. (2021), Res. Synth. Methods 12:448, sections 2.2 and 3.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> trials = bm.datasets.load("bcg")
+    >>> fit = bm.meta_analysis(trials, "yi", "sei", "trial", measure="RR", method="grid", seed=1)
+    >>> fit.posterior["sd_trial"].sizes["draw"]
+    1000
+    """
+    lookup({"nuts": 0, "grid": 0}, method, "method")
+    table = to_pandas(data)
+    table = table if table.index.is_unique else table.reset_index(drop=True)
+    if effect == "yi":
+        measure = measure or getattr(data, "attrs", {}).get("measure")
+        n = n or ("ni" if measure and "ni" in table.columns else None)
+    chosen = get_measure(measure) if measure else None
+    deviation = _deviation(table, se, variance)
+    formula = _formula(table, effect, study, moderators, common)
+    _check_number(table, effect, missing)
+    plain = Model(formula, table, sampling_sd=deviation, missing=missing)
+    unit = unit_information(plain.design, chosen, _size(plain.design, table, n))
+    defaults, given = default_priors(plain.design, chosen, unit), _named(plain.design, priors)
+    # One prior for all coefficients gives way to single ones, which must then be the user's.
+    kept = {k: p for k, p in defaults.items() if k.partition("[")[0] not in given}
+    model = Model(formula, table, sampling_sd=deviation, missing=missing, priors=kept | given)
+    if method == "nuts":
+        fit = model.fit(draws, tune, chains, seed, progress)
+        tree, notes = fit.tree, fit.notes
+    else:
+        settings = Settings(draws, tune, chains, seed)
+        tree, notes = _grid_tree(model.design, settings), model.notes
+    if set(kept) - set(given):
+        scale = "of log odds ratios; the" if is_log_odds_ratio(chosen) else "scaled to the"
+        notes = (*notes, f"Default priors are {scale} {unit}.")
+    attributes = {"method": method} | ({"measure": chosen.name} if chosen else {})
+    tree["posterior"] = xr.DataTree(tree["posterior"].to_dataset().assign_attrs(attributes))
+    return Fit(model.design, tree, notes)
+
+
+def _deviation(table: pd.DataFrame, se: str | None, variance: str | None) -> str:
+    """The expression of the sampling sd, its column checked."""
+    if se is not None and variance is not None:
+        raise BayesmixedError("Give se or variance, not both.")
+    if se is None and variance is None:
+        se = "sei" if "sei" in table.columns else None
+        variance = "vi" if se is None and "vi" in table.columns else None
+    column = se or variance
+    if column is None:
+        raise BayesmixedError(
+            'Name the column of the standard errors, se="...", or of the sampling variances, '
+            f'variance="...". Columns: {listed(table.columns, 20)}.'
+        )
+    check_columns([column], table.columns)
+    values = numbers(table[column], len(table), f"Column {column!r}")
+    bad = values <= 0
+    if bad.any():
+        what = "variance" if variance else "standard error"
+        where = [f"{i} ({v:g})" for i, v in zip(table.index[bad], values[bad], strict=True)]
+        raise DataError(f"A {what} is above 0; in {column!r} it is not at row {listed(where)}.")
+    return quoted(column) if se else f"sqrt({quoted(column)})"
+
+
+def _formula(
+    table: pd.DataFrame, effect: str, study: str, moderators: str | None, common: bool
+) -> str:
+    """The model as text, with the studies checked."""
+    columns = study.split("/")
+    fixed = "1" if moderators is None else moderators.strip().removeprefix("~").strip()
+    check_columns([effect], table.columns)
+    if common:
+        return f"{quoted(effect)} ~ {fixed}"
+    check_columns(columns, table.columns)
+    complete = table.dropna(subset=columns)
+    repeated = complete.duplicated(columns)
+    if repeated.any():
+        again = complete.loc[repeated, columns].drop_duplicates().astype(str).agg("/".join, axis=1)
+        raise DataError(
+            f"{study!r} is the same in several rows ({listed(again, 5)}). Give each study one row "
+            "or, where a study has several effects, number them in a column of their own and use "
+            f'study="{study}/<that column>".'
+        )
+    return f"{quoted(effect)} ~ {fixed} + (1 | {'/'.join(map(quoted, columns))})"
+
+
+def _check_number(table: pd.DataFrame, effect: str, missing: Missing) -> None:
+    kept = table[effect].notna().sum() if missing == "drop" else len(table)
+    if kept < 2:
+        raise DataError(
+            f"A meta-analysis needs two studies or more; there is {kept}. One study's effect is "
+            "its own estimate."
+        )
+
+
+def _size(design: Design, table: pd.DataFrame, n: str | None) -> Floats | None:
+    if n is None:
+        return None
+    check_columns([n], table.columns)
+    size = numbers(table.loc[design.table.frame.index, n], len(design.y), f"Column {n!r}")
+    if not (np.isfinite(size) & (size >= 0)).all() or not size.sum() > 0:
+        raise DataError(f"Sample sizes in {n!r} must be numbers above 0 in every row.")
+    return size
+
+
+def _named(design: Design, priors: Mapping[str, Prior] | None) -> dict[str, Prior]:
+    """The user's priors under the model's names."""
+    randoms = design.predictors["mu"].random
+    found: dict[str, Prior] = {}
+    for name, prior in (priors or {}).items():
+        if name == "tau":
+            if len(randoms) != 1:
+                every = listed(sd_name("", r.name) for r in randoms) or "none"
+                raise PriorError(
+                    f'"tau" stands for the one sd between studies; this model has: {every}.'
+                )
+            found[sd_name("", randoms[0].name)] = prior
+        else:
+            found["Intercept" if name == "mu" else name] = prior
+    return found
+
+
+def _grid_tree(design: Design, settings: Settings) -> xr.DataTree:
+    """Draws from the grid under the names that every posterior has."""
+    grid = grid_of(design)
+    shape = (settings.chains, settings.draws)
+    drawn = grid.sample(settings.chains * settings.draws, settings.seed)
+    values = {"beta": drawn["beta"]}
+    for random in design.predictors["mu"].random:
+        values[sd_name("", random.name)] = drawn["tau"][:, None]
+        values[f"u_{random.name}"] = drawn["u"][..., None]
+    inner, labels = dims(design), coords(design)
+    posterior = xr.Dataset(
+        {
+            name: (("chain", "draw", *inner[name]), v.reshape(*shape, *v.shape[1:]))
+            for name, v in values.items()
+        }
+    )
+    labels |= {"chain": np.arange(shape[0]), "draw": np.arange(shape[1])}
+    posterior = posterior.assign_coords({d: labels[str(d)] for d in posterior.sizes})
+    density = grid.tau.log_density(drawn["tau"]).reshape(shape)
+    return xr.DataTree.from_dict(
+        {
+            "posterior": posterior,
+            "sample_stats": xr.Dataset({"lp": (("chain", "draw"), density)}),
+            "observed_data": xr.Dataset({"y": ("row", design.y)}),
+        }
+    )

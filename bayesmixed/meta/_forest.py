@@ -1,0 +1,193 @@
+"""Forest plot: raw and shrunken effects of studies, the pooled effect and the prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from bayesmixed.plots import BLUE, GREY, ORANGE
+
+_MOST_LABELS = 60
+# Ratios that are read easily, as many decades as are needed.
+_STEPS = (1.0, 2.0, 5.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Summaries:
+    """What stands below the studies, and what the effects are.
+
+    Parameters
+    ----------
+    label : str
+        What the effects are.
+    ratio : str
+        What their exponentials are called; empty where that means nothing.
+    mu : pandas.Series, optional
+        ``median``, ``eti95_lb``, ``eti95_ub`` of the pooled effect.
+    new : pandas.Series, optional
+        The same of a new study's effect.
+    tau : float
+        Median of the sd between studies.
+    """
+
+    label: str
+    ratio: str = ""
+    mu: pd.Series[Any] | None = None
+    new: pd.Series[Any] | None = None
+    tau: float = 0.0
+
+    @property
+    def rows(self) -> dict[str, pd.Series[Any]]:
+        """The rows below the studies, by name."""
+        rows = {"pooled effect": self.mu, "new study (prediction)": self.new}
+        return {name: row for name, row in rows.items() if row is not None}
+
+
+def forest(studies: pd.DataFrame, summaries: Summaries, ax: Axes | None) -> Axes:
+    """Draw studies from top to bottom, and summaries below them.
+
+    Parameters
+    ----------
+    studies : pandas.DataFrame
+        A row a study: ``raw``, ``se``, ``raw_lb``, ``raw_ub``, ``mean``, ``eti95_lb``,
+        ``eti95_ub``, and perhaps ``weight``.
+    summaries : Summaries
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure unless given.
+    """
+    count = len(studies)
+    thin = count > _MOST_LABELS
+    shown = studies.sort_values("raw") if thin else studies
+    own = ax is None
+    if ax is None:
+        height = 7.0 if thin else 0.3 * (count + len(summaries.rows)) + 1.9
+        _, ax = plt.subplots(figsize=(8, height), layout="constrained")
+    at = np.arange(count)[::-1].astype(float)
+    _draw_studies(ax, shown, at, thin)
+    unit = count / 40 if thin else 1.0
+    below = [-(1.3 + i) * unit for i in range(len(summaries.rows))]
+    _draw_summaries(ax, summaries, below, unit)
+    names = [*([] if thin else map(str, shown.index)), *summaries.rows]
+    ax.set_yticks([*([] if thin else at), *below], names, fontsize=8)
+    ax.set_ylabel(f"{shown.index.name}" + (f" ({count:,}, by raw effect)" if thin else ""))
+    ax.set_ylim(min([*below, 0.0]) - 0.8 * unit, count - 0.3 + 0.7 * (not thin))
+    ax.tick_params(axis="y", length=0)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    if not thin:
+        _annotate(ax, shown, at, summaries, below)
+    _scale(ax, summaries)
+    legend_below(ax, own)
+    return ax
+
+
+def legend_below(ax: Axes, own: bool) -> None:
+    """A legend that hides nothing in a figure of our own, and inside axes that were given."""
+    if own:
+        figure = ax.get_figure(root=True)
+        assert figure is not None
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    else:
+        ax.legend(fontsize=7, framealpha=0.9)
+
+
+def _draw_studies(ax: Axes, shown: pd.DataFrame, at: np.ndarray, thin: bool) -> None:
+    gap = 0.0 if thin else 0.16
+    size = shown["weight"] if "weight" in shown else shown["se"] ** -2.0
+    share = size.to_numpy(dtype=float) / float(size.max())
+    areas = (1 + 6 * share) if thin else (6 + 60 * share)
+    what = "weight" if "weight" in shown else "1 / se squared"
+    lines = {"linewidths": 0.5, "alpha": 0.5} if thin else {"linewidths": 1.2, "alpha": 1.0}
+    ax.hlines(
+        at + gap,
+        shown["raw_lb"],
+        shown["raw_ub"],
+        colors=ORANGE,
+        linewidths=lines["linewidths"],
+        alpha=lines["alpha"],
+    )
+    ax.scatter(
+        shown["raw"],
+        at + gap,
+        s=areas,
+        marker="s",
+        color=ORANGE,
+        zorder=3,
+        label=f"raw, 95 % confidence interval (area: {what})",
+    )
+    ax.hlines(
+        at - gap,
+        shown["eti95_lb"],
+        shown["eti95_ub"],
+        colors=BLUE,
+        linewidths=lines["linewidths"],
+        alpha=lines["alpha"],
+    )
+    ax.scatter(
+        shown["mean"],
+        at - gap,
+        s=2 if thin else 12,
+        color=BLUE,
+        zorder=4,
+        label="shrunken, 95 % equal-tailed interval",
+    )
+
+
+def _draw_summaries(ax: Axes, summaries: Summaries, below: list[float], unit: float) -> None:
+    """The pooled effect as a diamond and the prediction as a bar."""
+    mu, new = summaries.mu, summaries.new
+    if mu is not None:
+        y, half = below[0], 0.35 * unit
+        x = [mu["eti95_lb"], mu["median"], mu["eti95_ub"], mu["median"]]
+        ax.fill(x, [y, y + half, y, y - half], color=BLUE, label="pooled effect, 95 % interval")
+        ax.axvline(mu["median"], color=GREY, linewidth=0.8, linestyle=":", zorder=0)
+    if new is not None:
+        ax.hlines(
+            below[1],
+            new["eti95_lb"],
+            new["eti95_ub"],
+            colors=GREY,
+            linewidths=4,
+            label="new study, 95 % prediction interval",
+        )
+        ax.scatter([new["median"]], [below[1]], color="white", s=8, zorder=4)
+
+
+def _annotate(
+    ax: Axes, shown: pd.DataFrame, at: np.ndarray, summaries: Summaries, below: list[float]
+) -> None:
+    """Raw estimates and summaries with their intervals at the right margin."""
+    rows = shown[["raw", "raw_lb", "raw_ub"]].to_numpy(dtype=float)
+    extra = [s[["median", "eti95_lb", "eti95_ub"]] for s in summaries.rows.values()]
+    rows = np.vstack([rows, *extra]).astype(float)
+    rows = np.exp(rows) if summaries.ratio else rows
+    place: dict[str, Any] = {
+        "transform": ax.get_yaxis_transform(),
+        "fontsize": 7.5,
+        "va": "center",
+        "family": "monospace",
+    }
+    ax.text(1.01, len(at) - 0.1, "raw [95 % interval]", **place)
+    for y, row in zip([*at, *below], rows, strict=True):
+        ax.text(1.01, y, "{:5.2f} [{:.2f}, {:.2f}]".format(*row), **place)
+
+
+def _scale(ax: Axes, summaries: Summaries) -> None:
+    ax.axvline(0, color="black", linewidth=0.8, zorder=0)
+    if not summaries.ratio:
+        ax.set_xlabel(summaries.label)
+        return
+    low, high = ax.get_xlim()
+    decades = range(int(np.floor(low / np.log(10))) - 1, int(np.ceil(high / np.log(10))) + 1)
+    steps = _STEPS if len(decades) < 6 else _STEPS[:1]
+    every = np.log([step * 10.0**d for d in decades for step in steps])
+    kept = every[(every >= low) & (every <= high)]
+    ax.xaxis.set_major_locator(FixedLocator(kept.tolist()))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{np.exp(x):g}"))
+    ax.set_xlabel(f"{summaries.ratio} (log scale)")

@@ -1,0 +1,118 @@
+"""The studies' own effects: raw, shrunken, and how much each counts."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from bayesmixed._errors import BayesmixedError
+from bayesmixed.fit import Fit
+from bayesmixed.meta._estimates import COLUMNS, Synthesis, from_draws, from_mixture, read
+from bayesmixed.meta._forest import Summaries, forest
+from bayesmixed.meta._grid import GridPosterior, grid_of
+from bayesmixed.reports._report import Report, convergence_caveats
+
+type Floats = NDArray[np.float64]
+
+
+def study_effects(fit: Fit) -> Report:
+    r"""Raw and shrunken effect of every study, and its weight in the pooled effect.
+
+    Parameters
+    ----------
+    fit : Fit
+        From `meta_analysis`, or any normal model with a known ``sampling_sd``.
+
+    Returns
+    -------
+    Report
+        A row a study: ``raw`` with its ``se`` and 95 % confidence interval (``raw_lb``,
+        ``raw_ub``), the shrunken ``mean``, ``sd``, ``median`` and 95 % equal-tailed interval,
+        ``reliability`` :math:`\tau^2 / (\tau^2 + v_i)` and ``weight`` in the pooled effect [1]_,
+        both averaged over the posterior of tau.
+
+    Raises
+    ------
+    BayesmixedError
+        As `pooled_effects`.
+
+    References
+    ----------
+    .. [1] Röver (2020), J. Stat. Softw. 93(6), section 2.12.
+    """
+    found = read(fit)
+    table = study_table(found)
+    name, ratio = str(table.index.name), found.measure.ratio if found.measure else ""
+    effects = fit.eta().to_numpy()
+    draws = xr.DataArray(effects, dims=("chain", "draw", name), coords={name: table.index})
+    weighted = (
+        " Weight: the study's share in mu, averaged over the posterior of tau; what is left to 1 "
+        "is the prior's share."
+        if "weight" in table
+        else ""
+    )
+    return Report(
+        "Effects of the studies",
+        table,
+        draws.to_dataset(name="effect"),
+        f"Each study's {found.label}: raw, with its 95 % confidence interval from its own standard "
+        "error, and the true effect in that study given all studies (posterior mean, sd, median "
+        "and 95 % equal-tailed interval). Reliability: how far the study's own data are trusted, "
+        f"from 0 (all borrowed) to 1 (all its own).{weighted}",
+        (
+            "Shrunken effects are right on average over studies, not for a study that is known to "
+            "differ; add what makes it differ as a moderator.",
+            *convergence_caveats(fit),
+        ),
+        ("Röver (2020), Journal of Statistical Software 93(6).",),
+        {"forest": partial(forest, table, Summaries(found.label, ratio))},
+    )
+
+
+def study_table(found: Synthesis) -> pd.DataFrame:
+    """A row a study, as in the data: raw, shrunken, reliability and weight."""
+    y, v = found.design.y, found.sampling_variance
+    half = ndtri(0.975) * np.sqrt(v)
+    labels, place = _labels(found)
+    if found.exact is not None:
+        numbers = from_mixture(found.exact.studies)[place]
+    else:
+        numbers = from_draws(found.fit.eta().to_numpy())
+    raw = {"raw": y, "se": np.sqrt(v), "raw_lb": y - half, "raw_ub": y + half}
+    shrunken = dict(zip(COLUMNS, numbers.T, strict=True))
+    table = pd.DataFrame(raw | shrunken, index=labels)
+    if len(found.groupings) == 1:
+        tau, weight = found.tau().reshape(-1), None
+        if found.exact is not None:
+            tau, weight = found.exact.tau.tau, found.exact.tau.weights
+        table["reliability"] = [np.average(tau**2 / (tau**2 + one), weights=weight) for one in v]
+    grid = _grid(found)
+    if grid is not None:
+        table["weight"] = grid.pooling_weights[place]
+    return table
+
+
+def _labels(found: Synthesis) -> tuple[pd.Index[Any], NDArray[np.intp]]:
+    """Name of each row's study, and its place among the sorted labels."""
+    rows = found.design.table.frame.index
+    if not found.groupings:
+        return rows.rename("row"), np.arange(len(rows))
+    randoms = found.design.predictors["mu"].random
+    groups = max(randoms, key=lambda r: len(r.groups.labels)).groups
+    return pd.Index(groups.labels[groups.index], name=groups.name), groups.index
+
+
+def _grid(found: Synthesis) -> GridPosterior | None:
+    """The grid, from which weights come; None for models that it is not for."""
+    if found.exact is not None:
+        return found.exact
+    try:
+        return grid_of(found.design)
+    except BayesmixedError:
+        return None
