@@ -53,9 +53,7 @@ class Report:
     references: tuple[str, ...] = ()
     pictures: Mapping[str, Picture] = field(default_factory=dict, repr=False)
 
-    def save_plot(
-        self, path: str | PathLike[str], kind: str | None = None, dpi: int = 150
-    ) -> Path:
+    def save_plot(self, path: str | PathLike[str], kind: str | None = None, dpi: int = 150) -> Path:
         """Draw the report into a file, whose suffix says the format.
 
         Parameters

@@ -10,9 +10,12 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from bayesmixed import plots
-from bayesmixed._errors import BayesmixedError
 from bayesmixed.fit import Fit
+from bayesmixed.linpred import covariance, random_of
+from bayesmixed.names import sd_name, suffix
 from bayesmixed.predictor import RandomDesign
+from bayesmixed.reports._average_row import cross_product, row_weights
+from bayesmixed.reports._latent import has_threshold, is_own_scale, is_transformed, scale_name
 from bayesmixed.reports._report import Report, convergence_caveats, interval
 
 
@@ -22,8 +25,8 @@ def variance_components(fit: Fit) -> Report:
     A grouping's variance is the mean over the rows of :math:`z_i' G z_i` [1]_, which is the
     intercepts' variance where nothing but the intercept varies. The residual is
     the family's own variance for an identity link and the link's latent variance (:math:`\pi^2/3`
-    for logit) for a yes/no outcome. Other families have no residual on the predictor's scale, and
-    then no share is given.
+    for logit) for a yes/no outcome or an ordered category. Other families have no residual on the
+    predictor's scale, and then no share is given (`icc` and `r2` say what can be said).
 
     Parameters
     ----------
@@ -33,8 +36,9 @@ def variance_components(fit: Fit) -> Report:
     Returns
     -------
     Report
-        Rows (group, effect, quantity): ``sd`` and ``correlation`` of the effects, ``sd`` and
-        ``share`` of whole levels.
+        Rows (group, effect, quantity): ``sd``, ``variance`` and ``correlation`` of the effects
+        (those on another parameter than the first say so: ``"unit (sigma)"``), and ``variance``
+        and ``share`` of whole levels.
 
     Raises
     ------
@@ -45,37 +49,38 @@ def variance_components(fit: Fit) -> Report:
     ----------
     .. [1] Johnson (2014), Methods Ecol. Evol. 5:944, eq. 10.
     """
-    name = fit.design.family.parameters[0].name
-    randoms = fit.design.predictors[name].random
+    design = fit.design
+    first = design.family.parameters[0].name
+    randoms = design.predictors[first].random
     if not randoms:
-        raise BayesmixedError("Nothing varies between groups in this fit; add (1 | group).")
-    posterior = fit.posterior
-    rows: dict[tuple[str, str, str], xr.DataArray] = {}
-    variance: dict[str, xr.DataArray] = {}
-    for random in randoms:
-        rows |= _effects(random, posterior)
-        variance[random.name] = _mean_variance(random, posterior)
-    residual = _residual(fit)
+        random_of(fit, None)
+    levels = {random.name: mean_variance(fit, random) for random in randoms}
+    residual = mean_residual(fit)
     if residual is not None:
-        rows[("residual", "", "sd")] = residual**0.5
-        total = sum(variance.values(), start=residual)
-        shares = variance | {"residual": residual}
-        rows |= {(group, "", "share"): v / total for group, v in shares.items()}
+        levels["residual"] = residual
+    total = None if residual is None else xr.zeros_like(residual) + sum(levels.values())
+    rows: dict[tuple[str, str, str], xr.DataArray] = {}
+    for name, predictor in design.predictors.items():
+        for random in predictor.random:
+            label = random.name if name == first else f"{random.name} ({name})"
+            rows |= _effects(random, fit.posterior, suffix(design, name), label)
+            if name == first:
+                rows |= _level(label, levels[label], total)
+    if residual is not None:
+        rows |= {("residual", "", "sd"): residual**0.5} | _level("residual", residual, total)
     table = pd.DataFrame(
         {key: {k: float(v) for k, v in interval(draws).items()} for key, draws in rows.items()}
     ).T
     table.index = table.index.set_names(["group", "effect", "quantity"])
-    link = fit.spec.link.name
-    scale = "the outcome's own scale" if link == "identity" else f"the {link} scale"
-    scale = "the scale of the outcome's logarithm" if _is_transformed(fit) else scale
+    scale = scale_name(design)
     sds = table[table.index.get_level_values("quantity") == "sd"].droplevel("quantity")
     return Report(
         "Variance components",
         table,
         xr.Dataset({".".join(filter(None, key)): draws for key, draws in rows.items()}),
-        f"Standard deviations and correlations of the groups' effects on {scale}, and each "
-        "level's share of the variance that the predictors leave (with varying slopes averaged "
-        "over the rows in the data). Posterior means and 95 % equal-tailed intervals.",
+        f"Standard deviations, variances and correlations of the groups' effects on {scale}, and "
+        "each level's share of the variance that the predictors leave (with varying slopes "
+        "averaged over the rows in the data). Posterior means and 95 % equal-tailed intervals.",
         convergence_caveats(fit),
         ("Johnson (2014), Methods in Ecology and Evolution 5:944-946.",),
         {"intervals": partial(_picture, sds, f"standard deviation ({scale})")},
@@ -87,51 +92,54 @@ def _picture(table: pd.DataFrame, label: str, ax: Axes | None) -> Axes:
 
 
 def _effects(
-    random: RandomDesign, posterior: xr.Dataset
+    random: RandomDesign, posterior: xr.Dataset, tail: str, group: str
 ) -> dict[tuple[str, str, str], xr.DataArray]:
-    group, names = random.name, random.effects
-    sd = posterior[f"sd_{group}"]
-    found = {(group, e, "sd"): sd[..., k].reset_coords(drop=True) for k, e in enumerate(names)}
+    names = random.effects
+    sd = posterior[sd_name(tail, random.name)]
+    found: dict[tuple[str, str, str], xr.DataArray] = {}
+    for k, effect in enumerate(names):
+        draws = sd[..., k].reset_coords(drop=True)
+        found |= {(group, effect, "sd"): draws, (group, effect, "variance"): draws**2}
     for block in random.blocks:
         for i, j in ((i, j) for i in block for j in block if i < j):
-            draws = posterior[f"cor_{group}"][..., i, j].reset_coords(drop=True)
+            draws = posterior[f"cor{tail}_{random.name}"][..., i, j].reset_coords(drop=True)
             found[(group, f"{names[i]}, {names[j]}", "correlation")] = draws
     return found
 
 
-def _mean_variance(random: RandomDesign, posterior: xr.Dataset) -> xr.DataArray:
-    """Mean over the rows of z'Gz, by way of the mean cross-product of z."""
-    cross = random.Z.T @ random.Z / len(random.Z)
-    sd = posterior[f"sd_{random.name}"].to_numpy()
-    size = len(random.effects)
-    correlation = (
-        posterior[f"cor_{random.name}"].to_numpy() if random.is_correlated else np.eye(size)
-    )
-    total = np.einsum("...i,...ij,...j,ij->...", sd, correlation, sd, cross)
+def _level(
+    name: str, variance: xr.DataArray, total: xr.DataArray | None
+) -> dict[tuple[str, str, str], xr.DataArray]:
+    found = {(name, "", "variance"): variance}
+    return found if total is None else found | {(name, "", "share"): variance / total}
+
+
+def mean_variance(fit: Fit, random: RandomDesign) -> xr.DataArray:
+    """Mean over the rows of z'Gz, dims (chain, draw), by way of the mean cross-product of z."""
+    if np.ptp(random.Z, axis=0).max() > 0:
+        fit.design.need_rows("The mean of a variance that differs between rows")
+    cross = cross_product(random, row_weights(fit.design))
+    total = np.einsum("...ij,ij->...", covariance(fit, random), cross)
     return xr.DataArray(total, dims=("chain", "draw"))
 
 
-def _residual(fit: Fit) -> xr.DataArray | None:
+def mean_residual(fit: Fit) -> xr.DataArray | None:
     """Residual variance on the predictor's scale, averaged over the rows, or None."""
     design, latent = fit.design, fit.spec.link.latent_variance
-    shape = {d: fit.posterior.sizes[d] for d in ("chain", "draw")}
-    names = {p.name for p in design.family.parameters}
-    if latent is not None and "kappa" not in names:
-        return xr.DataArray(np.full(tuple(shape.values()), latent), dims=tuple(shape))
-    if fit.spec.link.name != "identity":
+    dims = ("chain", "draw")
+    if has_threshold(design):
+        shape = tuple(fit.posterior.sizes[d] for d in dims)
+        return xr.DataArray(np.full(shape, latent), dims=dims)
+    family, transformed = design.family, is_transformed(design)
+    if not (family.is_normal if transformed else is_own_scale(design)):
         return None
-    if _is_transformed(fit):
-        variance = design.links["sigma"].inverse(fit.parameters()["sigma"]) ** 2
-        return xr.DataArray(np.asarray(variance).mean(axis=-1), dims=tuple(shape))
     parts = []
     for piece in fit.pieces():
-        found = design.family.evaluate(
-            design.family.variance, piece.parameters(), design.links, **design.known
-        )
-        parts.append(xr.DataArray(np.asarray(found).mean(axis=-1), dims=tuple(shape)))
+        eta = piece.parameters()
+        if transformed:
+            found = np.asarray(design.links["sigma"].inverse(eta["sigma"])) ** 2
+        else:
+            found = np.asarray(family.evaluate(family.variance, eta, design.links, **design.known))
+        shape = (*(piece.posterior.sizes[d] for d in dims), len(design.y))
+        parts.append(xr.DataArray(np.broadcast_to(found, shape).mean(axis=-1), dims=dims))
     return xr.concat(parts, "draw")
-
-
-def _is_transformed(fit: Fit) -> bool:
-    """Whether an identity-link predictor is on another scale than the outcome (lognormal)."""
-    return float(fit.design.family.working(np.array([2.0]))[0]) != 2.0

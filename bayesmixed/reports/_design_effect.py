@@ -1,0 +1,262 @@
+"""What sampling in clusters costs: the design effect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from math import inf
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from bayesmixed._errors import BayesmixedError
+from bayesmixed.compress import unique_rows
+from bayesmixed.fit import Fit
+from bayesmixed.linpred import random_of
+from bayesmixed.reports._average_row import AverageRow, average_row
+from bayesmixed.reports._curve import histogram
+from bayesmixed.reports._icc import correlations, overdispersed_trials, shared_levels, where
+from bayesmixed.reports._report import Report, convergence_caveats, interval
+
+type Floats = NDArray[np.float64]
+
+_DIMS = ("chain", "draw")
+
+
+def design_effect(
+    fit: Fit,
+    level: str | None = None,
+    cluster_size: float | None = None,
+    cv: float = 0.0,
+    at: Any = None,
+) -> Report:
+    r"""How many times the variance of a mean grows because outcomes come in clusters.
+
+    For clusters of the sizes :math:`n_j` in the data it is
+    :math:`1 + (\sum n_j^2/\sum n_j - 1)\,\rho` [1]_; for a planned mean size m with coefficient
+    of variation c, :math:`1 + ((1 + c^2) m - 1)\,\rho` [2]_. The intraclass correlation
+    :math:`\rho` is that of `icc` on the response scale, because the mean is one of outcomes.
+
+    Parameters
+    ----------
+    fit : Fit
+        A fit with at least one grouping.
+    level : str, optional
+        The grouping whose groups are the clusters. Left out where there are several, the design
+        effect is that of all of them: every pair of rows in the data has the correlation of
+        what it shares.
+    cluster_size : float, optional
+        Planned mean number of rows (or of trials) in a cluster; the sizes in the data unless
+        given.
+    cv : float
+        Standard deviation over mean of the planned sizes.
+    at : mapping or table, optional
+        One value for some predictors, as for `icc`.
+
+    Returns
+    -------
+    Report
+        Rows ``icc`` (of one grouping), ``design_effect``, ``se_inflation`` (its square root) and
+        ``effective_sample_size``, which is for the data, or for one planned cluster.
+
+    Raises
+    ------
+    BayesmixedError
+        If nothing varies between groups, no grouping is named for a planned size though there are
+        several, or a size is not possible.
+    UnknownNameError
+        If there is no such grouping.
+
+    References
+    ----------
+    .. [1] Kish (1965), Survey Sampling, section 8.2.
+    .. [2] Eldridge, Ashby & Kerry (2006), Int. J. Epidemiol. 35:1292.
+    """
+    rows = one_row(fit, at)
+    levels = shared_levels(fit)
+    if level is None and cluster_size is None and len(levels) > 1:
+        return _report(fit, rows, _of_all_groupings(fit, rows, tuple(levels), cv), None)
+    name = random_of(fit, level).name
+    rho = correlations(rows, {name: levels[name]})[..., 0, 0]
+    unit = units(fit)
+    if cluster_size is None:
+        _need_plan(cv)
+        sizes = _sizes(fit, [name])
+        mean_size, cv = float(sizes.mean()), float(sizes.std() / sizes.mean())
+        count, low, high = (float(f(sizes)) for f in (np.sum, np.min, np.max))
+        words = f"the {count:,.0f} {unit} in the data, in {len(sizes):,} groups of {name} of " + (
+            f"{low:g} to {high:g} (mean {mean_size:.4g})" if low < high else f"{low:g} each"
+        )
+    else:
+        mean_size = count = checked_size(cluster_size, cv)
+        spread = f" (coefficient of variation {cv:g})" if cv else ""
+        words = f"a planned cluster of {mean_size:g} {unit}{spread}, one group of {name}"
+    clusters = _Clusters(f"of clustering by {name}", words, count, kish(rho, mean_size, cv), rho)
+    return _report(fit, rows, clusters, name)
+
+
+@dataclass(frozen=True)
+class _Clusters:
+    """Some clusters: in words, their number of observations, their design effect and ICC."""
+
+    title: str
+    words: str
+    count: float
+    effect: Floats
+    rho: Floats | None = None
+
+
+def _report(fit: Fit, rows: AverageRow, clusters: _Clusters, name: str | None) -> Report:
+    quantities = {} if clusters.rho is None else {"icc": clusters.rho}
+    quantities |= {
+        "design_effect": clusters.effect,
+        "se_inflation": np.sqrt(clusters.effect),
+        "effective_sample_size": clusters.count / clusters.effect,
+    }
+    draws = xr.Dataset({n: (_DIMS, values) for n, values in quantities.items()})
+    table = pd.DataFrame(
+        {n: {k: float(v) for k, v in interval(d).items()} for n, d in draws.data_vars.items()}
+    ).T.rename_axis("quantity")
+    return Report(
+        f"Design effect {clusters.title}",
+        table,
+        draws,
+        f"Variance of the mean outcome of {clusters.words}, over that of as many independent "
+        f"{units(fit)} (design_effect); its square root, by which standard errors grow "
+        "(se_inflation); and how many independent ones they are worth (effective_sample_size). "
+        "Groups are drawn from the population, and the correlation of two outcomes (response "
+        f"scale) is that of rows with the same predictors{where(rows)}. Posterior means and 95 % "
+        "equal-tailed intervals.",
+        (*cluster_caveats(fit, rows, name), *convergence_caveats(fit)),
+        (
+            "Kish (1965), Survey Sampling. Wiley.",
+            "Eldridge, Ashby & Kerry (2006), International Journal of Epidemiology 35:1292-1300.",
+        ),
+        {"histogram": partial(_histogram, draws["design_effect"])},
+    )
+
+
+def _of_all_groupings(fit: Fit, rows: AverageRow, names: tuple[str, ...], cv: float) -> _Clusters:
+    """The rows in the data, each pair with the correlation of what it shares.
+
+    The variance of a mean of N is that of one observation over N, times the mean over the
+    observations of the sum of their correlations with all of them.
+    """
+    _need_plan(cv)
+    count = float(_sizes(fit, []).sum())
+    # Ordered pairs, an observation with itself among them, that share at least some groupings.
+    least = {
+        frozenset(some): float((_sizes(fit, some) ** 2).sum())
+        for k in range(1, len(names) + 1)
+        for some in combinations(names, k)
+    }
+    total = rows.outcome_variance()
+    effect = np.ones(total.shape[:2])
+    for some in least:
+        # By inclusion and exclusion those that share these and no others.
+        exactly = sum(
+            (-1) ** (len(more) - len(some)) * n for more, n in least.items() if some <= more
+        )
+        pairs = exactly - count * (len(some) == len(names))
+        if pairs:
+            shared = {n for name in some for n in shared_levels(fit)[name]}
+            effect = effect + pairs / count * (rows.shared(shared) / total)[..., 0]
+    words = f"the {count:,.0f} {units(fit)} in the data, with what any two of them share of "
+    return _Clusters("of all groupings", words + " and ".join(names), count, effect)
+
+
+def kish(rho: Any, size: float, cv: float = 0.0) -> Any:
+    """Design effect of clusters of a mean size whose coefficient of variation is `cv`.
+
+    With the sizes' own cv (dividing by their number) this is Kish's, by the ratio of the sum of
+    the squared sizes to the sum of the sizes.
+    """
+    return 1 + ((1 + cv**2) * size - 1) * rho
+
+
+def one_row(fit: Fit, at: Any) -> AverageRow:
+    """The average row, for one value of the predictors that are given any.
+
+    Raises
+    ------
+    BayesmixedError
+        If several are given.
+    """
+    rows = average_row(fit, at)
+    if len(rows.values) > 1:
+        raise BayesmixedError("Give one value for each predictor in `at`, not several.")
+    return rows
+
+
+def units(fit: Fit) -> str:
+    """What an observation is called."""
+    return "trials" if fit.design.family.has_trials else "rows"
+
+
+def _need_plan(cv: float) -> None:
+    if cv:
+        raise BayesmixedError("cv is for planned clusters; give their mean cluster_size too.")
+
+
+def _sizes(fit: Fit, names: Sequence[str]) -> Floats:
+    """Observations in each group, or in each combination of the groups of several groupings."""
+    design = fit.design
+    columns = [g.groups.index for g in design.predictors[_first(fit)].random if g.name in names]
+    index = unique_rows(columns, len(design.y)).index
+    return np.bincount(index, weights=design.trials).astype(np.float64)
+
+
+def _first(fit: Fit) -> str:
+    return fit.design.family.parameters[0].name
+
+
+def checked_size(size: float, cv: float) -> float:
+    """A planned mean size, once it and the sizes' coefficient of variation are possible ones."""
+    if not (isinstance(size, Real) and 1 <= size < inf):
+        raise BayesmixedError(f"cluster_size must be a number of 1 or more, not {size!r}.")
+    if not (isinstance(cv, Real) and 0 <= cv < inf):
+        raise BayesmixedError(
+            f"cv, the sizes' standard deviation over their mean, must be 0 or more, not {cv!r}."
+        )
+    return float(size)
+
+
+def cluster_caveats(fit: Fit, rows: AverageRow, name: str | None) -> tuple[str, ...]:
+    """When a design effect, of one grouping or of all of them, misleads."""
+    levels = shared_levels(fit)
+    found = []
+    if name is not None:
+        inner = [n for n, shared in levels.items() if name in shared and n != name]
+        outer = [n for n in levels[name] if n != name]
+        others = [n for n in levels if n not in (name, *inner, *outer)]
+        if inner:
+            found.append(
+                f"Taken to be in different groups of {' and '.join(inner)}: {units(fit)} of the "
+                "same one are correlated more, and the design effect of a sample with several "
+                "of them is larger."
+            )
+        if outer:
+            found.append(f"Clusters are taken to be in different groups of {' and '.join(outer)}.")
+        if others:
+            found.append(f"What is shared of {' and '.join(others)} is left out.")
+    if overdispersed_trials(rows):
+        found.append(
+            "Trials of the same row are correlated by more than their groups' effects; that is "
+            "left out."
+        )
+    found.append(
+        "It is for a mean, or a comparison of clusters; a comparison within clusters may gain "
+        "from them."
+    )
+    return tuple(found)
+
+
+def _histogram(draws: xr.DataArray, ax: Axes | None) -> Axes:
+    return histogram(draws.to_numpy().ravel(), "design effect", ax)

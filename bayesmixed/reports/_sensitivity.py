@@ -1,0 +1,204 @@
+"""How far the priors, and how far the data, move the posterior."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import arviz as az
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from bayesmixed.defaults import assign_priors
+from bayesmixed.design import Design
+from bayesmixed.fit import Fit
+from bayesmixed.group_likelihood import need_independent
+from bayesmixed.names import effect_names, sd_name, suffix
+from bayesmixed.plots import BLUE, GREY, ORANGE
+from bayesmixed.predictor import PredictorDesign
+from bayesmixed.priors import Prior
+from bayesmixed.reports._report import Report, convergence_caveats
+from bayesmixed.univariate import encode, log_prior, unconstrain
+
+type Floats = NDArray[np.float64]
+
+_THRESHOLD = 0.05
+_DIMS = ("chain", "draw")
+
+
+def prior_sensitivity(fit: Fit) -> Report:
+    r"""Change of each parameter's posterior as the priors, or the likelihood, count for more.
+
+    The priors of all population-level parameters, or the likelihood of the outcomes given the
+    groups' effects, are raised to a power near 1, and the posterior is reweighted accordingly.
+    The measure is the change of the posterior's distribution function (cumulative Jensen-Shannon
+    distance) for a doubling of the power [1]_. The normal distribution of the groups' effects
+    belongs to the model and is not scaled.
+
+    Parameters
+    ----------
+    fit : Fit
+        The fit.
+
+    Returns
+    -------
+    Report
+        A row a parameter: ``prior`` and ``likelihood`` sensitivity, and a ``diagnosis``.
+
+    Raises
+    ------
+    BayesmixedError
+        If the rows are not in memory, or residuals are correlated.
+
+    References
+    ----------
+    .. [1] Kallioinen, Paananen, Bürkner & Vehtari (2024), Stat. Comput. 34:57.
+    """
+    need_independent(fit.design, "Sensitivity to the likelihood")
+    priors = xr.Dataset({n: (_DIMS, v) for n, v in log_priors(fit)})
+    values = fit.scalars().to_dataset(name="value")
+    likelihood = xr.DataArray(_log_likelihood(fit), dims=_DIMS)
+    tree = xr.DataTree.from_dict(
+        {
+            "posterior": values,
+            "log_prior": priors.to_array("prior").sum("prior").to_dataset(name="all"),
+            "log_likelihood": likelihood.to_dataset(name="y"),
+        }
+    )
+    table = pd.DataFrame(
+        {g: az.psense(tree, group=g)["value"].to_numpy() for g in ("prior", "likelihood")},
+        index=pd.Index(values["parameter"].to_numpy(), name="parameter"),
+    )
+    table["diagnosis"] = [_diagnosis(*row) for row in table.to_numpy()]
+    return Report(
+        "Sensitivity to priors and data",
+        table,
+        priors.assign(log_likelihood=likelihood),
+        "Change of each parameter's posterior per doubling of the power of all priors together, "
+        "and of the likelihood given the groups' effects (cumulative Jensen-Shannon distance, "
+        f"without unit; above {_THRESHOLD} is noticeable). There are no intervals.",
+        (*_caveats(fit, table), *convergence_caveats(fit)),
+        ("Kallioinen, Paananen, Bürkner & Vehtari (2024), Statistics and Computing 34:57.",),
+        {"sensitivity": partial(_picture, table)},
+    )
+
+
+def log_priors(fit: Fit) -> Iterator[tuple[str, Floats]]:
+    """Log-density of every prior in every draw, by name; each of shape (chain, draw).
+
+    Up to constants for correlations and cut-points.
+    """
+    design, posterior = fit.design, fit.posterior
+    priors = {name: assigned.prior for name, assigned in assign_priors(design).items()}
+    shift = np.zeros((posterior.sizes["chain"], posterior.sizes["draw"]))
+    for parameter, predictor in design.predictors.items():
+        tail = suffix(design, parameter)
+        if predictor.terms:
+            beta = posterior[f"beta{tail}"].to_numpy()
+            moved = beta[..., int(predictor.has_intercept) :] @ design.means(parameter)
+            shift = shift if tail else moved
+            for k, term in enumerate(predictor.terms):
+                first = predictor.has_intercept and k == 0
+                name = f"Intercept{tail}" if first else f"beta{tail}[{term}]"
+                yield name, _log_density(priors[name], beta[..., k] + (moved if first else 0))
+        yield from _spreads(fit, predictor, tail, priors)
+    for constant in design.family.parameters:
+        if constant.name in priors:
+            value = posterior[constant.name].to_numpy()
+            if constant.support == "ordered":
+                # Priors are for cut-points at the predictors' means.
+                value = value - shift[..., None]
+                yield constant.name, _log_density(priors[constant.name], value).sum(axis=-1)
+            else:
+                yield constant.name, _log_density(priors[constant.name], value)
+
+
+def _spreads(
+    fit: Fit, predictor: PredictorDesign, tail: str, priors: dict[str, Prior]
+) -> Iterator[tuple[str, Floats]]:
+    """Priors of the standard deviations and correlations of effects."""
+    for random in predictor.random:
+        sd = fit.posterior[sd_name(tail, random.name)].to_numpy()
+        for k, name in enumerate(effect_names(tail, random)):
+            yield name, _log_density(priors[name], sd[..., k])
+        if random.is_correlated:
+            name = f"cor{tail}_{random.name}"
+            eta = dict(priors[name].parameters)["eta"]
+            every = fit.posterior[name].to_numpy()
+            blocks = [every[..., *np.ix_(b, b)] for b in random.blocks if len(b) > 1]
+            yield name, (eta - 1) * np.sum([np.linalg.slogdet(b)[1] for b in blocks], axis=0)
+
+
+def _log_density(prior: Prior, values: Floats) -> Floats:
+    """Log-density of a prior of single numbers, elementwise."""
+    encoded = encode(prior)
+    x = unconstrain(values, encoded)
+    found = [log_prior(one, encoded.numbers) for one in x.ravel()]
+    density = [d - np.log(abs(slope)) for _, slope, d, _ in found]
+    return np.reshape(density, values.shape)
+
+
+def _log_likelihood(fit: Fit) -> Floats:
+    """Log-likelihood of all rows given the groups' effects, shape (chain, draw)."""
+    design: Design = fit.design
+    return np.concatenate(
+        [
+            np.asarray(
+                design.family.evaluate(
+                    design.family.loglik,
+                    piece.parameters(),
+                    design.links,
+                    y=design.y,
+                    **design.known,
+                )
+            ).sum(axis=-1)
+            for piece in fit.pieces()
+        ],
+        axis=1,
+    )
+
+
+def _diagnosis(prior: float, likelihood: float) -> str:
+    if prior < _THRESHOLD:
+        return ""
+    if likelihood < _THRESHOLD:
+        return "strong prior or weak data"
+    return "prior and data may disagree"
+
+
+def _caveats(fit: Fit, table: pd.DataFrame) -> list[str]:
+    found = []
+    moved = table.index[table["diagnosis"] != ""]
+    if len(moved):
+        found.append(
+            f"The priors matter for {', '.join(map(str, moved))}: fit again with other priors that "
+            "you would defend, and see whether the conclusions stand. An informative prior that is "
+            "meant to matter shows here too."
+        )
+    if not all(a.prior.is_proper for a in assign_priors(fit.design).values()):
+        found.append("Flat priors stay flat at every power, so they show no sensitivity.")
+    if any(a.source.startswith("default:") for a in assign_priors(fit.design).values()):
+        found.append(
+            "Default priors are scaled to the data; this sensitivity takes them as they stand."
+        )
+    return found
+
+
+def _picture(table: pd.DataFrame, ax: Axes | None) -> Axes:
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6, 0.35 * len(table) + 1.4), layout="constrained")
+    at = np.arange(len(table))[::-1]
+    ax.axvline(_THRESHOLD, color=GREY, linestyle="--", linewidth=1)
+    ax.hlines(at, 0, table[["prior", "likelihood"]].max(axis=1), color=GREY, linewidth=0.5)
+    ax.scatter(table["likelihood"], at, color=BLUE, marker="s", label="likelihood")
+    ax.scatter(table["prior"], at, color=ORANGE, label="prior")
+    ax.set_yticks(at, [str(name) for name in table.index])
+    ax.set_ylim(-0.7, len(table) - 0.3)
+    ax.set_xlabel("change of the posterior per doubling of the power")
+    ax.legend(frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
