@@ -78,6 +78,8 @@ class Structure:
 
     #: Whether times are counted (first visit, second, ...) rather than measured.
     counted = True
+    #: Whether the distance of counted visits enters as a number of steps of one size.
+    equally_spaced = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -145,9 +147,10 @@ def _codes(times: Any) -> tuple[Any, Any]:
     return visits[..., :, None], visits[..., None, :]
 
 
-def _power(base: Array, lags: Array) -> Array:
-    # At lag 0 the power's slope would be 0 times infinity where the base is 0.
-    return bk.where(bk.equal(lags, 0), 1.0, base ** bk.maximum(lags, 1e-12))
+def _power(base: Array, lags: Array, least: float = 1.0) -> Array:
+    # At lag 0 the power's slope would be 0 times infinity where the base is 0; no lag but 0 is
+    # below `least`. Whole lags serve a negative base as well.
+    return bk.where(bk.equal(lags, 0), 1.0, base ** bk.maximum(lags, least))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,18 +184,15 @@ class CompoundSymmetry(Structure):
 class AR1(Structure):
     """Autoregression over counted visits: ``phi`` to the power of the lag."""
 
+    equally_spaced = True
+
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``phi``."""
         return (CorrelationParameter("phi", _flat()),)
 
     def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
         """phi^|i - j|."""
-        lags = _lags(times)
-        # The sign apart: a negative number has no power but for whole lags.
-        odd = bk.equal(lags % 2, 1)
-        phi = parameters["phi"]
-        sign = bk.where(odd, bk.where(phi < 0, -1.0, 1.0), 1.0)
-        return sign * _power(abs(phi), lags)
+        return _power(parameters["phi"], _lags(times))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,12 +207,14 @@ class ContinuousAR1(Structure):
 
     def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
         """phi^|s - t|."""
-        return _power(parameters["phi"], _lags(times))
+        return _power(parameters["phi"], _lags(times), least=1e-12)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ARMA11(Structure):
     """Mixed autoregression and moving average: ``phi`` and ``theta`` (Box & Jenkins)."""
+
+    equally_spaced = True
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``phi`` and ``theta``, flat on the square where the process is stationary."""
@@ -222,9 +224,7 @@ class ARMA11(Structure):
         """With g phi^(|i-j|-1), g = (1 + phi theta)(phi + theta)/(1 + 2 phi theta + theta^2)."""
         phi, theta, lags = parameters["phi"], parameters["theta"], _lags(times)
         gamma = (1 + phi * theta) * (phi + theta) / (1 + 2 * phi * theta + theta**2)
-        beyond = bk.maximum(lags - 1, 0)
-        sign = bk.where(bk.equal(beyond % 2, 1), bk.where(phi < 0, -1.0, 1.0), 1.0)
-        return bk.where(bk.equal(lags, 0), 1.0, gamma * sign * _power(abs(phi), beyond))
+        return bk.where(bk.equal(lags, 0), 1.0, gamma * _power(phi, bk.maximum(lags - 1, 0)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,6 +245,7 @@ class Toeplitz(Structure):
     """
 
     bands: int | None = None
+    equally_spaced = True
 
     def __post_init__(self) -> None:
         """Check the number of bands.

@@ -89,8 +89,8 @@ def group_log_likelihood(fit: Fit, group: str | Groups, rows: Design | None = No
     )
 
 
-def need_independent(design: Design, what: str) -> None:
-    """Refuse what takes rows that are independent given the groups' effects.
+def need_independent(design: Design, what: str, instead: str = "") -> None:
+    """Refuse what takes rows that are independent given the groups' effects, saying what to do.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def need_independent(design: Design, what: str) -> None:
     if design.series is not None:
         raise BayesmixedError(
             f"{what} takes rows that are independent given the groups' effects, but this model has "
-            f"correlated residuals ({design.spec.residual})."
+            f"correlated residuals ({design.spec.residual}). {instead}".rstrip()
         )
 
 

@@ -156,8 +156,9 @@ class Model:
         self._priors: Mapping[str, AssignedPrior] = assign_priors(self.design)
         self.integrated = choose_integrated(self.design, centered, marginalize)
         self.centered = choose_centred(self.design, centered, self.integrated)
-        dropped = self.design.table.note
-        self.notes: tuple[str, ...] = (*notes, *([dropped] if dropped else []))
+        series = self.design.series
+        found = (self.design.table.note, series.note if series is not None else None)
+        self.notes: tuple[str, ...] = (*notes, *filter(None, found))
 
     @classmethod
     def from_spec(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesmixed._errors import DataError
+from bayesmixed._errors import DataError, listed
 from bayesmixed.covariance import CorrelationParameter, Derived, Structure
 from bayesmixed.data import is_numeric
 
@@ -28,7 +29,8 @@ class Series:
     structure : Structure
         How measurements in a series are correlated.
     visits : array
-        Labels of the distinct visits in order; where times are measured, the distinct times.
+        Labels of the distinct visits in order; where times are measured, the distinct times, and
+        in space the distinct places, as text.
     arms : tuple
         Values of the structure's ``by`` column; one empty text without such.
     order : array of int, shape (rows,)
@@ -60,6 +62,20 @@ class Series:
     def parameters(self) -> tuple[CorrelationParameter, ...]:
         """What the structure has to learn, in each arm."""
         return self.structure.parameters(self.size, self.spread)
+
+    @property
+    def note(self) -> str | None:
+        """What to know of times that are counted, where their distances differ."""
+        if not self.structure.equally_spaced or self.visits.dtype.kind not in "iuf":
+            return None
+        steps = np.unique(np.diff(self.visits))
+        if len(steps) < 2:
+            return None
+        return (
+            f"{type(self.structure).__name__} counts the visits in {self.structure.columns[0]} as "
+            f"1 to {self.size}, though they lie {listed(steps.tolist())} apart; where the distance "
+            "matters use a structure of measured times, such as ContinuousAR1."
+        )
 
     def labels(self, dim: str) -> list[Any]:
         """Labels of visits, lags, steps from a visit to the next, or arms."""
@@ -163,10 +179,10 @@ def _times(structure: Structure, frame: pd.DataFrame) -> tuple[Floats, NDArray[A
     for name in structure.columns:
         if structure.counted:
             codes, labels = pd.factorize(frame[name], sort=True)
+            _check_order(name, labels)
             visits, values = np.asarray(labels), codes
         elif is_numeric(frame[name]):
             values = frame[name].to_numpy(dtype=float)
-            visits = np.unique(values)
         else:
             raise DataError(
                 f"{type(structure).__name__} measures times, but {name!r} does not hold numbers; "
@@ -175,7 +191,32 @@ def _times(structure: Structure, frame: pd.DataFrame) -> tuple[Floats, NDArray[A
         columns.append(values)
     if structure.counted and len(columns) > 1:
         raise DataError(f"{type(structure).__name__} has one column of time, not {len(columns)}.")
-    return np.stack(columns, axis=1).astype(np.float64), visits
+    times = np.stack(columns, axis=1).astype(np.float64)
+    if not structure.counted:
+        distinct = np.unique(times, axis=0)
+        visits = distinct[:, 0]
+        if len(columns) > 1:
+            visits = np.array([", ".join(f"{v:g}" for v in place) for place in distinct])
+    return times, visits
+
+
+def _check_order(name: str, labels: Any) -> None:
+    """Visits that are text stand in alphabetical order, where week10 is before week8.
+
+    Raises
+    ------
+    DataError
+        If the numbers in the text say another order.
+    """
+    if isinstance(labels, pd.CategoricalIndex) or not all(isinstance(v, str) for v in labels):
+        return
+    by_number = sorted(labels, key=lambda v: [int(n) for n in re.findall(r"\d+", v)])
+    if by_number != list(labels):
+        raise DataError(
+            f"The visits in {name!r} are text, in the order {listed(labels)}, but their numbers "
+            f"say {listed(by_number)}. Make the column numbers, or a pandas.Categorical with "
+            "ordered categories."
+        )
 
 
 def _check_distinct(

@@ -235,6 +235,61 @@ def test_density_and_slopes_of_series(name):
     assert change == pytest.approx(expected, rel=1e-4, abs=1e-9)
 
 
+@pytest.mark.parametrize("name", ["AR1", "ARMA11", "Antedependence", "CompoundSymmetry"])
+def test_slopes_at_no_correlation(name):
+    """0 is where sampling starts, and where a power of a correlation may lose its slope."""
+    structure, size = STRUCTURES[name](time="t", within="id"), 4
+    times = np.arange(size)[:, None].astype(float)
+    weights = np.random.default_rng(3).normal(size=(size, size))
+    values = {
+        p.name: np.zeros(len(p.priors)) if p.dim else np.array(0.0)
+        for p in structure.parameters(size, SPREAD)
+    }
+    variables = {k: pt.tensor(k, shape=np.shape(v), dtype="float64") for k, v in values.items()}
+    total = (structure.matrix(variables, times) * weights).sum()
+    with interpreted() as mode:
+        slopes = pytensor.function(
+            list(variables.values()), pytensor.grad(total, list(variables.values())), mode=mode
+        )(*values.values())
+    step = 1e-6
+    for (key, value), slope in zip(values.items(), slopes, strict=True):
+        for at in np.ndindex(value.shape):
+            ends = []
+            for sign in (1, -1):
+                moved = value.copy()
+                moved[at] += sign * step
+                ends.append((structure.matrix(values | {key: moved}, times) * weights).sum())
+            assert slope[at] == pytest.approx((ends[0] - ends[1]) / (2 * step), abs=1e-8)
+            assert abs(slope[at]) > 0.01
+
+
+def test_visits_that_are_counted_though_their_distances_differ():
+    frame = _patchy()
+    model = bm.Model("y ~ 1", frame, residual=bm.AR1(time="visit", within="id"))
+    assert not model.notes
+    frame["month"] = frame["visit"] ** 2
+    model = bm.Model("y ~ 1", frame, residual=bm.AR1(time="month", within="id"))
+    assert any("ContinuousAR1" in note for note in model.notes)
+    free = bm.Model("y ~ 1", frame, residual=bm.Unstructured(time="month", within="id"))
+    assert not free.notes
+
+
+def test_places_in_space():
+    """3 x 3 places: 9 distinct ones, whose correlations are reported by distance."""
+    rng = np.random.default_rng(6)
+    places = pd.DataFrame([(x, z) for x in range(3) for z in range(3)], columns=["x", "z"])
+    frame = pd.concat([places.assign(rep=r, y=rng.normal(size=9)) for r in range(4)])
+    structure = bm.Exponential(time=("x", "z"), within="rep")
+    model = bm.Model("y ~ 1", frame.reset_index(drop=True), residual=structure)
+    assert model.design.series.size == 9
+    fit = model.fit(draws=50, tune=100, chains=1, seed=1, progress=False)
+    table = bm.residual_correlation(fit).table
+    assert table["pairs"].sum() == 4 * 9 * 8 / 2
+    np.testing.assert_allclose(table.index, [1, 1.414, 2, 2.236, 2.828], atol=1e-3)
+    decay = float(np.exp(-1 / fit.posterior["range"]).mean())
+    assert table["mean"].iloc[0] == pytest.approx(decay, abs=1e-9)
+
+
 def test_not_positive_definite_has_no_density():
     P = np.array([[[1.0, 1.2], [1.2, 1.0]]])
     two = np.zeros(2)
@@ -384,6 +439,11 @@ def test_influenza_against_nlme(reference, season):
     assert fit.converged
     phi = float(fit.posterior["phi"].mean())
     assert phi == pytest.approx(expected["phi"], abs=0.02)
+    # The observed correlogram is the raw one: residuals at posterior means are those of gls
+    # but for a shift of the coefficients by 0.15 of their sds, far below 0.01 of a correlation.
+    observed = bm.residual_correlation(fit).table["observed"]
+    lags = expected["residual_correlation_lags_0_to_13"][1:14]
+    np.testing.assert_allclose(observed.loc[1:13], lags, atol=0.01)
     table = fit.summary()
     mean, sd, error = table.loc["beta[Intercept]", ["mean", "sd", "mcse_mean"]]
     assert abs(mean - expected["fixef"]["(Intercept)"]) < 0.15 * sd + 3 * error
@@ -413,6 +473,7 @@ def test_a_structure_from_outside_works_and_is_saved(tmp_path):
         ({"residual": bm.AR1(time="visit", within="id", by="sex")}, "changes within id"),
         ({"residual": bm.ContinuousAR1(time="arm", within="id")}, "does not hold numbers"),
         ({"residual": bm.AR1(time="visit", within="row")}, "nothing to learn"),
+        ({"residual": bm.AR1(time="week", within="id")}, "week4, week8, week12"),
         ({"family": "student_t"}, "cannot be correlated"),
         ({"priors": {"phi": bm.Prior("Normal", mu=0, sigma=1)}}, "lies between -1 and 1"),
         (
@@ -429,6 +490,7 @@ def test_bad_input_has_its_own_sentence(changed, message):
     change = dict(changed)
     frame = _patchy().assign(sd=1.0, row=lambda d: range(len(d)))
     frame["sex"] = np.where(np.arange(len(frame)) % 2, "f", "m")
+    frame["week"] = "week" + (4 * frame["visit"] + 4).astype(str)
     frame = change.pop("data", lambda d: d)(frame)
     options = {"residual": bm.AR1(time="visit", within="id")} | change
     with pytest.raises(bm.BayesmixedError, match=message):
@@ -439,7 +501,7 @@ def test_what_takes_rows_as_independent_is_refused(orthodont):
     fit = orthodont(ORTHODONT["ar1"])
     with pytest.raises(bm.BayesmixedError, match="correlated"):
         fit.with_log_likelihood()
-    for report in (bm.loo, bm.residuals, bm.check):
+    for report in (bm.loo, bm.residuals, bm.check, bm.design_effect):
         with pytest.raises(bm.BayesmixedError, match="correlated"):
             report(fit)
     assert np.isfinite(bm.means(fit, "Sex", population="average").table["mean"]).all()

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from bayesmixed._errors import BayesmixedError
 from bayesmixed.compress import unique_rows
 from bayesmixed.fit import Fit
+from bayesmixed.group_likelihood import need_independent
 from bayesmixed.linpred import random_of
 from bayesmixed.reports._average_row import AverageRow, average_row
 from bayesmixed.reports._curve import histogram
@@ -187,8 +188,9 @@ def one_row(fit: Fit, at: Any) -> AverageRow:
     Raises
     ------
     BayesmixedError
-        If several are given.
+        If several are given, or residuals are correlated.
     """
+    need_independent(fit.design, "A design effect", "Use icc(fit) for what groups share.")
     rows = average_row(fit, at)
     if len(rows.values) > 1:
         raise BayesmixedError("Give one value for each predictor in `at`, not several.")

@@ -16,6 +16,7 @@ from bayesmixed._errors import BayesmixedError, listed, lookup
 from bayesmixed.data import is_numeric
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
+from bayesmixed.group_likelihood import need_independent
 from bayesmixed.groups import Groups
 from bayesmixed.linpred import linear_predictor
 from bayesmixed.newcomers import predictor_columns, take
@@ -26,7 +27,6 @@ from bayesmixed.reports._predict import (
     beyond_the_data,
     check_can,
     named,
-    need_independent,
 )
 from bayesmixed.reports._report import Picture, Report, convergence_caveats
 
@@ -100,7 +100,7 @@ def forecast(
     .. [1] Vehtari, Simpson, Gelman, Yao & Gabry (2024), J. Mach. Learn. Res. 25(72).
     """
     lookup(dict.fromkeys(_KINDS), kind, "kind of forecast")
-    need_independent(fit, "A forecast", "Use predict() for expected values.")
+    need_independent(fit.design, "A forecast", "Use predict() for expected values.")
     who = _patient(fit.design, group)
     later = fit.design.unobserved(future)
     check_can(later, kind)

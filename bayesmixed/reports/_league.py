@@ -81,7 +81,8 @@ class League:
         """Rates of every unit, dims (chain, draw, unit), and the variance that chance gives them.
 
         ``predicted`` with own effects and ``expected`` without, both for own rows; ``direct_rate``
-        for the reference rows; ``reliability``; and ``chance``, unless groups lie inside the units.
+        for the reference rows; ``reliability``; and ``chance``, unless groups lie inside the units
+        or residuals are correlated.
         """
         name = self.units.name
         parts, terms = [], FEWEST
@@ -99,7 +100,7 @@ class League:
         expected = linear_predictor(piece, self.null.design, whose).mean()
         yield "expected", self.null.total(expected) / self.weight
         yield "reliability", reliability(piece, self.units)
-        if not inner:
+        if not inner and piece.design.series is None:
             average: dict[str, Whose] = dict.fromkeys(self.standing.own, "average")
             at_average = linear_predictor(piece, self.null.design, average)
             variance = at_average.evaluate(piece.design.family.variance, at_average.centre)

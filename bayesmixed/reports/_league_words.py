@@ -6,6 +6,7 @@ from bayesmixed.fit import Fit
 from bayesmixed.reports._flags import Decision
 from bayesmixed.reports._league import League
 from bayesmixed.reports._rate import is_count, is_share, rate_of
+from bayesmixed.reports._reliability import correlated_caveats
 from bayesmixed.reports._terms import Terms
 
 
@@ -108,7 +109,10 @@ def caveats(fit: Fit, terms: Terms, league: League, has_funnel: bool) -> tuple[s
         )
     if not has_funnel:
         inner = league.standing.inner
-        reason = f"rows of one {inner[0]} are not independent" if inner else "variance not finite"
+        dependent = fit.spec.residual.within if fit.spec.residual is not None else (*inner, "")[0]
+        reason = (
+            f"rows of one {dependent} are not independent" if dependent else "variance not finite"
+        )
         found.append(f"No funnel plot: {reason}, so there are no simple control limits.")
     else:
         found.append(
@@ -116,4 +120,4 @@ def caveats(fit: Fit, terms: Terms, league: League, has_funnel: bool) -> tuple[s
             "independent; overdispersed limits have the variance multiplied by the winsorised mean "
             "square of the standardised differences."
         )
-    return tuple(found)
+    return (*found, *correlated_caveats(fit))

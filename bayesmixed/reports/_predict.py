@@ -11,12 +11,13 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesmixed._errors import BayesmixedError, DataError, lookup
+from bayesmixed._errors import DataError, lookup
 from bayesmixed.data import is_numeric
 from bayesmixed.design import Design
 from bayesmixed.expressions import variables
 from bayesmixed.family import Family
 from bayesmixed.fit import Fit
+from bayesmixed.group_likelihood import need_independent
 from bayesmixed.linpred import Groups, LinearPredictor, Whose, choices, linear_predictor
 from bayesmixed.newcomers import asked_for, predictor_columns, runs, with_labels
 from bayesmixed.reports import _lines
@@ -97,7 +98,7 @@ def predict(
     rows.need_rows("A prediction for the rows of the fit")
     check_can(rows, kind)
     if kind == "outcome":
-        need_independent(fit, 'kind="outcome"', 'Use kind="mean" or "group".')
+        need_independent(fit.design, 'kind="outcome"', 'Use kind="mean" or "group".')
     new = asked_for(rows, whose) if kind in ("group", "outcome") else []
     rng = np.random.default_rng(seed)
     parts = []
@@ -166,21 +167,6 @@ def check_can(rows: Design, kind: str) -> None:
         raise DataError(
             f"A new observation varies by its own sampling_sd ({spec.sampling_sd}), which the rows "
             "do not have. Add it, or ask for an expected value in place of an observation."
-        )
-
-
-def need_independent(fit: Fit, what: str, instead: str) -> None:
-    """Refuse what is not worked out for correlated residuals.
-
-    Raises
-    ------
-    BayesmixedError
-        Saying what to do instead.
-    """
-    if fit.spec.residual is not None:
-        raise BayesmixedError(
-            f"{what} takes rows that are independent given the groups' effects, but this model has "
-            f"correlated residuals ({fit.spec.residual}). {instead}"
         )
 
 

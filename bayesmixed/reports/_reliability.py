@@ -37,6 +37,7 @@ def reliability(fit: Fit, random: RandomDesign, effect: int | None = None) -> Fl
     Returns
     -------
     array, shape (chain, draw, group)
+        Not a number where residuals are correlated: rows have no information of their own then.
 
     References
     ----------
@@ -44,6 +45,8 @@ def reliability(fit: Fit, random: RandomDesign, effect: int | None = None) -> Fl
        groups, the information is that of the marginal model (Woodbury's identity).
     """
     G = covariance(fit, random)[:, :, None]
+    if fit.design.series is not None:
+        return np.full((*G.shape[:2], len(random.groups.labels)), np.nan)
     M = _effects_information(fit, random)
     left = np.linalg.solve(np.eye(random.size) + G @ M, np.broadcast_to(G, M.shape))
     if effect is not None:
@@ -91,6 +94,16 @@ def _cross_products(weight: Floats, columns: Floats, index: NDArray[np.intp]) ->
             found[..., i, j] = sums(weight * (columns[:, i] * columns[:, j]), index)
             found[..., j, i] = found[..., i, j]
     return found
+
+
+def correlated_caveats(fit: Fit) -> tuple[str, ...]:
+    """Why a report on correlated residuals has no reliabilities."""
+    if fit.design.series is None:
+        return ()
+    return (
+        f"Residuals are correlated ({fit.spec.residual}): how much a group's own data resolve does "
+        "not add up over its rows, and reliability is left out.",
+    )
 
 
 def row_information(fit: Fit) -> Floats:

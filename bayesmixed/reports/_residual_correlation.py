@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,15 +22,16 @@ from bayesmixed.series import Series
 type Floats = NDArray[np.float64]
 
 _MOST_VISITS = 12
+_FEWEST_PAIRS = 3
 
 
 def residual_correlation(fit: Fit) -> Report:
     r"""Residual correlations between visits, or by lag where there are many visits.
 
     The fitted correlation is that of the model's structure, in every draw. The observed one is of
-    the residuals :math:`y - \hat\eta` (with the groups' own effects) at posterior means, divided by
-    their standard deviations: for two visits the mean product over the series that have both, for
-    a lag over all such pairs.
+    the residuals :math:`y - \hat\eta` (with the groups' own effects) at posterior means, over
+    :math:`\hat\sigma`: Pearson's, for two visits over the series that have both, for a lag over
+    all such pairs.
 
     Parameters
     ----------
@@ -38,9 +41,10 @@ def residual_correlation(fit: Fit) -> Report:
     Returns
     -------
     Report
-        Rows (arm, visit, other) or, beyond 12 visits, (arm, lag): fitted mean, sd and interval,
-        ``observed``, and the number of ``pairs`` that it is from. Pictures: ``matrix`` (up to 12
-        visits; above the diagonal observed, below fitted) and ``correlogram``.
+        Rows (arm, visit, other) or, beyond 12 visits and for places in space, (arm, lag): fitted
+        mean, sd and interval, ``observed``, and the number of ``pairs`` that it is from.
+        Pictures: ``matrix`` (up to 12 visits; above the diagonal observed, below fitted) and
+        ``correlogram``.
 
     Raises
     ------
@@ -58,28 +62,28 @@ def residual_correlation(fit: Fit) -> Report:
             'residual=, such as bm.AR1(time="visit", within="patient").'
         )
     times = _times(series)
-    fitted, observed, pairs = _fitted(fit, series, times), *_observed(fit, series, times)
-    many = len(times) > _MOST_VISITS
+    fitted, pairs = _fitted(fit, series, times), _pairs(fit, series, times)
+    many = len(times) > _MOST_VISITS or times.shape[1] > 1
     rows = _by_lag(series, times) if many else _by_pair(series)
     table, draws = {}, {}
     for key, (arm, at) in rows.items():
         mine = fitted[:, :, arm][..., at[0], at[1]].mean(axis=-1)
         found = xr.DataArray(mine, dims=("chain", "draw"))
-        counts = pairs[arm][at]
-        products = np.where(counts > 0, observed[arm][at] * counts, 0.0).sum()
         draws[" ".join(str(part) for part in key if part != "")] = found
         table[key] = {
             **{k: float(v) for k, v in interval(found).items()},
-            "observed": products / counts.sum() if counts.sum() else np.nan,
-            "pairs": int(counts.sum()),
+            "observed": pairs.correlation(arm, at),
+            "pairs": int(pairs.counts[arm][at].sum()),
         }
     frame = pd.DataFrame(table).T.astype({"pairs": int})
     frame.index = frame.index.set_names(["arm", "lag"] if many else ["arm", "visit", "other"])
     if series.structure.by is None:
         frame = frame.droplevel("arm")
-    pictures = {"correlogram": partial(_correlogram, series, times, fitted, observed, pairs)}
+    pictures = {"correlogram": partial(_correlogram, series, times, fitted, pairs)}
     if not many and len(series.arms) == 1:
-        matrix = partial(_matrix, series, fitted[:, :, 0].mean(axis=(0, 1)), observed[0])
+        visits = range(len(times))
+        observed = np.array([[pairs.correlation(0, (i, j)) for j in visits] for i in visits])
+        matrix = partial(_matrix, series, fitted[:, :, 0].mean(axis=(0, 1)), observed)
         pictures = {"matrix": matrix, **pictures}
     return Report(
         "Residual correlation",
@@ -119,33 +123,61 @@ def _fitted(fit: Fit, series: Series, times: Floats) -> Floats:
     return found
 
 
-def _observed(fit: Fit, series: Series, times: Floats) -> tuple[Floats, NDArray[np.intp]]:
-    """Mean products of standardised residuals of two visits and their number, by arm."""
+@dataclass(frozen=True)
+class _Pairs:
+    """Moments of the residuals r of series that have both of two visits, each (arm, visit, other).
+
+    Parameters
+    ----------
+    products : array
+        Sums of r_visit r_other.
+    sums, squares : array
+        Sums of r_visit, and of its square, where there is an r_other.
+    counts : array of int
+        Number of such series.
+    """
+
+    products: Floats
+    sums: Floats
+    squares: Floats
+    counts: NDArray[np.intp]
+
+    def correlation(self, arm: int, at: tuple[Any, Any]) -> float:
+        """Pearson's, over all pairs of the visits ``at[0]`` with the visits ``at[1]``."""
+        back = at[::-1]
+        n = float(self.counts[arm][at].sum())
+        if n < _FEWEST_PAIRS:
+            return np.nan
+        one, other = self.sums[arm][at].sum() / n, self.sums[arm][back].sum() / n
+        first = self.squares[arm][at].sum() / n - one**2
+        second = self.squares[arm][back].sum() / n - other**2
+        if min(first, second) <= 0:
+            return np.nan
+        return float((self.products[arm][at].sum() / n - one * other) / np.sqrt(first * second))
+
+
+def _pairs(fit: Fit, series: Series, times: Floats) -> _Pairs:
+    """Moments of standardised residuals, at posterior means."""
     design, links = fit.design, fit.design.links
     parameters = fit.parameters()
     mean = np.asarray(links["mu"].inverse(parameters["mu"])).mean(axis=(0, 1))
     sd = np.asarray(links["sigma"].inverse(parameters["sigma"])).mean(axis=(0, 1))
     residual = (design.y - mean) / sd
     where = {tuple(time): i for i, time in enumerate(times)}
-    size = len(times)
-    total = np.zeros((len(series.arms), size, size))
-    pairs = np.zeros_like(total, dtype=np.intp)
+    shape = (len(series.arms), len(times), len(times))
+    found = _Pairs(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape, np.intp))
     first = 0
     patterns = zip(series.lengths, series.counts, series.arm, series.times, strict=True)
     for length, count, arm, visits in patterns:
         at = np.array([where[tuple(v)] for v in visits[:length]])
+        here = np.ix_(at, at)
         r = residual[series.order[first : first + length * count]].reshape(count, length)
-        total[arm][np.ix_(at, at)] += r.T @ r
-        pairs[arm][np.ix_(at, at)] += count
+        found.products[arm][here] += r.T @ r
+        found.sums[arm][here] += r.sum(axis=0)[:, None]
+        found.squares[arm][here] += (r**2).sum(axis=0)[:, None]
+        found.counts[arm][here] += count
         first += length * count
-    spread = np.sqrt(np.diagonal(total, axis1=1, axis2=2) / np.maximum(1, _diagonal(pairs)))
-    scale = spread[:, :, None] * spread[:, None, :]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return total / pairs / scale, pairs
-
-
-def _diagonal(values: NDArray[np.intp]) -> NDArray[np.intp]:
-    return np.diagonal(values, axis1=1, axis2=2)
+    return found
 
 
 type _Where = tuple[int, tuple[NDArray[np.intp], NDArray[np.intp]]]
@@ -206,8 +238,7 @@ def _correlogram(
     series: Series,
     times: Floats,
     fitted: Floats,
-    observed: Floats,
-    pairs: NDArray[np.intp],
+    pairs: _Pairs,
     ax: Axes | None,
 ) -> Axes:
     """Fitted correlations with their 95 % band over the observed ones, by distance in time."""
@@ -219,11 +250,7 @@ def _correlogram(
         lags = np.array([lag for lag, _ in mine], dtype=float)
         curves = np.stack([fitted[:, :, a][..., i, j].mean(axis=-1) for _, (i, j) in mine], axis=-1)
         low, high = np.quantile(curves, [0.025, 0.975], axis=(0, 1))
-        weights = [np.where(pairs[a][at] > 0, pairs[a][at], 0) for _, at in mine]
-        points = [
-            float((np.nan_to_num(observed[a][at]) * w).sum() / w.sum()) if w.sum() else np.nan
-            for (_, at), w in zip(mine, weights, strict=True)
-        ]
+        points = [pairs.correlation(a, at) for _, at in mine]
         tail = f" ({arm})" if arm != "" else ""
         ax.fill_between(lags, low, high, color=colour, alpha=0.25, linewidth=0)
         ax.plot(lags, curves.mean(axis=(0, 1)), color=colour, label=f"fitted, 95 % band{tail}")

@@ -19,7 +19,7 @@ from bayesmixed.predictor import RandomDesign
 from bayesmixed.reports._levels import inside
 from bayesmixed.reports._own import own_coefficients
 from bayesmixed.reports._rate import rate_of, sums
-from bayesmixed.reports._reliability import reliability
+from bayesmixed.reports._reliability import correlated_caveats, reliability
 from bayesmixed.reports._report import Report, convergence_caveats, interval
 
 type Floats = NDArray[np.float64]
@@ -113,6 +113,7 @@ def _means(fit: Fit, random: RandomDesign) -> Report:
         (
             "Raw values and shrunken values are for each group's own mix of rows; they do not "
             "compare groups on a common mix (benchmark does).",
+            *correlated_caveats(fit),
             *convergence_caveats(fit),
         ),
         (_EFRON, "Adams (2009), The Reliability of Provider Profiling, RAND TR-653."),
@@ -165,7 +166,7 @@ def _coefficients(fit: Fit, random: RandomDesign, place: int) -> Report:
         "likelihood from its own rows alone, what does not vary between groups held at its "
         f"posterior mean. Shrunken: {what}, posterior means and 95 % equal-tailed intervals for "
         f"these groups. {_RELIABILITY}",
-        (*filter(None, caveats), *convergence_caveats(fit)),
+        (*filter(None, caveats), *correlated_caveats(fit), *convergence_caveats(fit)),
         (_EFRON, _SEARLE),
     )
 
