@@ -331,7 +331,13 @@ class Antedependence(Structure):
 
 @dataclass(frozen=True, kw_only=True)
 class Unstructured(Structure):
-    """A correlation for each pair of visits: the matrix ``cor_residual``, LKJ(2)."""
+    """A correlation for each pair of visits: the matrix ``cor_residual``, LKJ(2).
+
+    Each visit has a standard deviation of its own unless ``heterogeneous=False``, as UN in SAS and
+    ``us()`` in mmrm.
+    """
+
+    heterogeneous: bool = True
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``cor_residual``."""

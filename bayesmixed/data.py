@@ -169,7 +169,7 @@ def check_no_gaps(found: Table, labels: Collection[Any] = ()) -> None:
         raise DataError(
             f"Missing values in {_count(found.rows_dropped, 'row')} ("
             + ", ".join(f"{n} {c:,}" for n, c in found.dropped.items())
-            + f'){where}. Complete them, or use missing="drop".'
+            + f'){where}. Complete them or leave those rows out; a Model does with missing="drop".'
         )
 
 

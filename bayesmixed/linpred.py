@@ -197,9 +197,11 @@ def _centre(fit: Fit, predictor: PredictorDesign, tail: str, whose: Mapping[str,
     beta = posterior[f"beta{tail}"].to_numpy() if predictor.terms else np.zeros((chains, draws, 0))
     kept = [r for r in predictor.random if whose[r.name] == "existing"]
     for random in kept:
-        if (random.groups.index < 0).any():
+        strange = np.flatnonzero(random.groups.index < 0)
+        if len(strange):
             raise DataError(
-                f"Some rows belong to a {random.name!r} that is not in the fit, so it has no "
+                f"Row {strange[0]} (of {len(strange):,} such) belongs to a {random.name!r} that is "
+                "not in the fit, so it has no "
                 f'effects of its own. Use groups={{{random.name!r}: "new"}} for one drawn from the '
                 'population, or "average" for effects of 0.'
             )

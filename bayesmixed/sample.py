@@ -83,9 +83,25 @@ class Settings:
                 f"target_accept={self.target_accept!r}: a number between 0 and 1 is needed, "
                 "such as 0.95 or 0.99."
             )
-        seed = self.seed
-        if seed is not None and (not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63):
-            raise SamplingError(f"seed={seed!r}: a whole number from 0 is needed.")
+        check_seed(self.seed)
+
+
+def check_seed(seed: int | None) -> None:
+    """Refuse a seed that is none.
+
+    Raises
+    ------
+    SamplingError
+        If it is not a whole number from 0, or None.
+    """
+    if seed is not None and (not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63):
+        raise SamplingError(f"seed={seed!r}: a whole number from 0 is needed.")
+
+
+def generator(seed: int | None) -> np.random.Generator:
+    """Random numbers from a seed, once it is one."""
+    check_seed(seed)
+    return np.random.default_rng(seed)
 
 
 @dataclass(frozen=True)

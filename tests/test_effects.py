@@ -437,6 +437,13 @@ def test_what_cannot_be_asked(call, message, fitted):
         call(fitted(*RESPIRATORY))
 
 
+def test_values_of_a_column_in_by_may_be_chosen(fitted):
+    fit = fitted(*RESPIRATORY)
+    ages = {"age": [20, 40]}
+    both = [bm.effects(fit, "treat", by=by, at=ages, population="average") for by in ("age", None)]
+    pd.testing.assert_frame_equal(*(report.table for report in both))
+
+
 def test_the_words_and_the_pictures(fitted, tmp_path):
     fit = fitted(*RESPIRATORY)
     report = bm.effects(fit, "treat")

@@ -227,6 +227,13 @@ def test_main_effects_beside_an_interaction_are_marked(fitted, medpar):
     assert not any("multiplied" in c for c in bm.odds_ratios(medpar).caveats)
 
 
+def test_an_intercept_alone_compares_nothing(simulated):
+    fit = _fit("y ~ 1 + (1 | g)", simulated, "bernoulli")
+    with pytest.raises(bm.BayesmixedError, match="compares nothing"):
+        bm.odds_ratios(fit)
+    assert list(bm.odds_ratios(fit, "Intercept").table.index.unique("term")) == ["Intercept"]
+
+
 def test_an_identity_link_has_differences(sleepstudy):
     report = bm.odds_ratios(sleepstudy)
     assert report.title.startswith("Differences")

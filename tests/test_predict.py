@@ -569,6 +569,8 @@ def test_what_a_prediction_refuses(medpar):
     row = {"age80": [0], "type": [1], "provnum": ["nowhere"]}
     with pytest.raises(bm.BayesmixedError, match=r"groups=\{.provnum.: "):
         bm.predict(medpar, row)
+    with pytest.raises(bm.BayesmixedError, match="seed='a'"):
+        bm.predict(medpar, kind="outcome", seed="a")
     with pytest.raises(bm.BayesmixedError, match="kind of prediction"):
         bm.predict(medpar, row, groups="new", kind="means")
     with pytest.raises(bm.BayesmixedError, match="column"):

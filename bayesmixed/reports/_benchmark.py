@@ -106,7 +106,7 @@ def benchmark(
     suppress_below : float, optional
         Suppress units with fewer rows (trials), events or non-events, and as many more as keep
         these from being found by subtraction; 11 is CMS's rule. Nothing of them is in the table,
-        draws, pictures and exports; totals and ranks are of the units shown.
+        draws, pictures and exports; ranks are of the units shown, the overall rate of all.
 
     Returns
     -------
@@ -178,7 +178,9 @@ def _compared(
     draws: xr.Dataset, terms: Terms, league: League, shown: NDArray[np.intp]
 ) -> xr.Dataset:
     """The draws with predicted against expected, indirectly standardised rates, and ranks."""
-    overall = float(league.observed[shown].sum() / league.weight[shown].sum())
+    # Of all units, hidden ones too: those that are shown have more events. What follows by
+    # subtraction is the total of the hidden units, which reaches the limit.
+    overall = float(league.observed.sum() / league.weight.sum())
     predicted, expected = draws["predicted"], draws["expected"]
     if terms.scale == "difference":
         found = predicted - expected

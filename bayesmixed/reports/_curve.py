@@ -57,7 +57,9 @@ def histogram(values: NDArray[np.float64], label: str, ax: Axes | None) -> Axes:
         _, ax = plt.subplots(figsize=(6, 3), layout="constrained")
     low, high = np.quantile(values, [0.025, 0.975])
     shown = values[(values >= np.quantile(values, 0.001)) & (values <= np.quantile(values, 0.999))]
-    ax.hist(shown, bins=40, color=_COLOURS[5])
+    # Draws of a number that is known, such as 1 where there are no clusters, have no width.
+    bins = 40 if np.ptp(shown) > 1e-9 * abs(shown).max() else 1
+    ax.hist(shown, bins=bins, color=_COLOURS[5])
     ax.axvline(values.mean(), color=_COLOURS[0], linewidth=2, label="mean")
     for end in (low, high):
         ax.axvline(end, color=_COLOURS[0], linewidth=1, linestyle="--")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ class Decision:
         BayesmixedError
             If the ratio is not a number above 0.
         """
-        if not 0 < self.cost_ratio < np.inf:
+        if not (isinstance(self.cost_ratio, Real) and 0 < self.cost_ratio < np.inf):
             raise BayesmixedError(
                 f"cost_ratio={self.cost_ratio!r} is not a number above 0: the cost of missing a "
                 "bad unit in units of the cost of accusing a good one (1/19 flags from a "

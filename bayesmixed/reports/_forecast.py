@@ -29,6 +29,7 @@ from bayesmixed.reports._predict import (
     named,
 )
 from bayesmixed.reports._report import Picture, Report, convergence_caveats
+from bayesmixed.sample import generator
 
 type Floats = NDArray[np.float64]
 type Index = NDArray[np.intp]
@@ -105,7 +106,7 @@ def forecast(
     later = fit.design.unobserved(future)
     check_can(later, kind)
     before, repeated = before_now(fit, history, later)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     found = cases(fit, before, later, who, rng)
     samples = fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"]
     draws = np.empty((samples, len(later.y)))

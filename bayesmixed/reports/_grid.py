@@ -143,7 +143,7 @@ def axes(
     by : str or sequence of str, optional
         Columns that take each of their values in the data.
     at : mapping of str to value or sequence, optional
-        Columns that take these values.
+        Columns that take these values; several values of a column in `by` stand for all of its.
 
     Raises
     ------
@@ -153,13 +153,16 @@ def axes(
         If a column is given twice, or has too many values to take them all.
     """
     every, held = list[Axis](), dict[str, Any]()
+    several = {name for name, given in (at or {}).items() if not _is_alone(given)}
     for name in [by] if isinstance(by, str) else by or ():
+        if name in several:
+            continue
         column = column_of(fit, name)
         values = few_levels(fit.design, column)
         every.append(Axis(column, values, values))
     for name, given in (at or {}).items():
         column = column_of(fit, name)
-        alone = isinstance(given, str) or not isinstance(given, Sequence | np.ndarray | pd.Series)
+        alone = _is_alone(given)
         values = checked(fit.design, column, [given] if alone else list(given))
         if not values:
             raise BayesmixedError(f"at={{{name!r}: ...}} holds no value; give one or more.")
@@ -172,6 +175,11 @@ def axes(
     if twice:
         raise BayesmixedError(f"{listed(sorted(twice))} is set twice; give it in by or in at.")
     return every, held
+
+
+def _is_alone(given: Any) -> bool:
+    """Whether a column is set to one value in place of several."""
+    return isinstance(given, str) or not isinstance(given, Sequence | np.ndarray | pd.Series)
 
 
 def only(grid: Sequence[Axis]) -> str:

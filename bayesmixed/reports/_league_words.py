@@ -78,7 +78,8 @@ def _suppression(fit: Fit, terms: Terms, units: int, shown: int) -> str:
         f"{units - shown:,} of {units:,} units are suppressed: those with fewer than "
         f"{terms.suppress_below:g} {' or '.join(cells or ['rows'])}, and the smallest others as "
         "far as these are needed so that at least two are suppressed and their cells together "
-        "reach the limit. Overall rate, ranks and expected errors are of the units shown."
+        "reach the limit. Ranks and expected errors are of the units shown, the overall rate is "
+        "that of all."
     )
 
 

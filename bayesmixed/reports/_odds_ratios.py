@@ -180,7 +180,13 @@ def _columns(predictor: PredictorDesign, term: str | None) -> list[int]:
     if not predictor.terms:
         raise BayesmixedError("The model's formula has no term, so there is no coefficient.")
     if term is None:
-        return [k for k, n in enumerate(predictor.terms) if n != INTERCEPT] or [0]
+        found = [k for k, n in enumerate(predictor.terms) if n != INTERCEPT]
+        if not found:
+            raise BayesmixedError(
+                "The model has an intercept only, which compares nothing. For the mean outcome use "
+                'means(fit), or odds_ratios(fit, "Intercept") for the coefficient itself.'
+            )
+        return found
     if term in predictor.terms:
         return [predictor.terms.index(term)]
     known = {str(t): columns for t, columns in _terms(predictor).items() if columns}
@@ -189,7 +195,7 @@ def _columns(predictor: PredictorDesign, term: str | None) -> list[int]:
         if len(inside) == 1:
             known.setdefault(inside[0], known[name])
     if term not in known:
-        raise unknown(term, [*known, *predictor.terms], "term")
+        raise unknown(term, dict.fromkeys([*known, *predictor.terms]), "term")
     return known[term]
 
 

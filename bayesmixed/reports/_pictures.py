@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from bayesmixed.plots import BLUE, GREY, ORANGE
 
@@ -120,7 +120,7 @@ def side_by_side(
     ax.set_ylim(-len(names) + 0.4, 0.6)
     if neutral == 1:
         _ratios(ax, "x")
-    ax.set_xlabel(f"{label} ({point}, 95 % equal-tailed interval)")
+    ax.set_xlabel(f"{label} ({point}, 95 % equal-tailed interval)", wrap=True)
     if len(kinds) > 1:
         ax.legend(fontsize=8, frameon=False, loc="lower center", ncols=3, bbox_to_anchor=(0.5, 1.0))
     ax.spines[["top", "right"]].set_visible(False)
@@ -151,7 +151,10 @@ def _ratios(ax: Axes, which: str) -> None:
     axis = ax.xaxis if which == "x" else ax.yaxis
     (ax.set_xscale if which == "x" else ax.set_yscale)("log")
     low, high = axis.get_view_interval()
-    narrow = high / low < 30
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=9))
+    if high / low < 4:
+        axis.set_major_locator(MaxNLocator(6))
+    else:
+        subs = (1.0, 2.0, 5.0) if high / low < 30 else (1.0,)
+        axis.set_major_locator(LogLocator(subs=subs, numticks=9))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())

@@ -22,6 +22,7 @@ from bayesmixed.linpred import Groups, choices, covariance, linear_predictor
 from bayesmixed.names import suffix
 from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.reports._report import Picture, Report, convergence_caveats, interval
+from bayesmixed.sample import generator
 
 type Floats = NDArray[np.float64]
 type Statistic = Callable[[Floats], Floats]
@@ -77,7 +78,7 @@ def posterior_predictive(fit: Fit, seed: int | None = None, groups: Groups = "ex
 
 def replicates(fit: Fit, groups: Groups = "existing", seed: int | None = None) -> Iterator[Floats]:
     """Outcomes drawn anew, some draws at a time; each of shape (chain, draw, row)."""
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     for piece in fit.pieces():
         yield replicate(piece, piece.design, groups, rng)
 

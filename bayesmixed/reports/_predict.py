@@ -22,6 +22,7 @@ from bayesmixed.linpred import Groups, LinearPredictor, Whose, choices, linear_p
 from bayesmixed.newcomers import asked_for, predictor_columns, runs, with_labels
 from bayesmixed.reports import _lines
 from bayesmixed.reports._report import Picture, Report, convergence_caveats, interval
+from bayesmixed.sample import generator
 
 type Floats = NDArray[np.float64]
 type Kind = Literal["mean", "group", "outcome", "probability"]
@@ -100,7 +101,7 @@ def predict(
     if kind == "outcome":
         need_independent(fit.design, 'kind="outcome"', 'Use kind="mean" or "group".')
     new = asked_for(rows, whose) if kind in ("group", "outcome") else []
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     parts = []
     for piece in runs(fit, len(rows.y) * max(1, len(rows.categories))):
         found = linear_predictor(piece, rows, groups)

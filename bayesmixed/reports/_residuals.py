@@ -21,6 +21,7 @@ from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.reports._loo import relative_efficiency, row_log_likelihood
 from bayesmixed.reports._ppc import replicate
 from bayesmixed.reports._report import Picture, Report, convergence_caveats
+from bayesmixed.sample import generator
 
 type Floats = NDArray[np.float64]
 type Kind = Literal["quantile", "loo", "pearson"]
@@ -76,7 +77,7 @@ def residuals(fit: Fit, kind: Kind = "quantile", seed: int | None = None) -> Rep
     """
     lookup(_MEANING, kind, "kind of residuals")
     fit.design.need_rows("A residual of every row")
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     rows, draws = len(fit.design.y), fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"]
     size = max(1, _MAX_VALUES // draws)
     blocks = [np.arange(i, min(i + size, rows)) for i in range(0, rows, size)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
+from numbers import Real
 from typing import Literal
 
 from bayesmixed._errors import BayesmixedError, lookup
@@ -40,11 +41,12 @@ class Terms:
         lookup({"population": 1, "average": 1}, self.expected, "value of expected")
         for name in ("margin", "threshold"):
             value = getattr(self, name)
-            if value is not None and not isfinite(value):
+            if value is not None and not (isinstance(value, Real) and isfinite(value)):
                 raise BayesmixedError(f"{name}={value!r} is not a finite number.")
-        if self.suppress_below is not None and not 0 < self.suppress_below < float("inf"):
+        below = self.suppress_below
+        if below is not None and not (isinstance(below, Real) and 0 < below < float("inf")):
             raise BayesmixedError(
-                f"suppress_below={self.suppress_below!r} is not a number above 0; CMS's rule is 11."
+                f"suppress_below={below!r} is not a number above 0; CMS's rule is 11."
             )
 
     @property
