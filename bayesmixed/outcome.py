@@ -18,9 +18,10 @@ type Floats = NDArray[np.float64]
 
 
 def response(spec: ModelSpec, frame: pd.DataFrame) -> tuple[Floats, tuple[str, ...]]:
-    """The outcome of all rows, which may not be constant; see `outcome`."""
+    """The outcome of all rows, which may be constant only if its sds are known; see `outcome`."""
     y, categories = outcome(spec, frame)
-    if len(y) > 1 and spec.family.support == Family.support and np.ptp(y) == 0:
+    unbounded = spec.family.support == Family.support and spec.sampling_sd is None
+    if len(y) > 1 and unbounded and np.ptp(y) == 0:
         raise DataError(f"The outcome {spec.response!r} is constant ({y[0]:g}) in all rows.")
     return y, categories
 

@@ -732,6 +732,40 @@ def test_two_thousand_studies_are_readable():
     assert ax.figure.get_size_inches()[1] <= 12
 
 
+def test_equal_effects_are_data():
+    """No heterogeneity is in sight, and the mean is theirs, drawn to 0 by its prior."""
+    same = made([0.5, 0.5, 0.5], [0.2, 0.3, 0.1])
+    fit = bm.meta_analysis(same, method="grid", common=True, priors=FLAT)
+    assert bm.pooled_effects(fit).table.loc["mu", "mean"] == pytest.approx(0.5, abs=1e-8)
+    varying = bm.pooled_effects(bm.meta_analysis(same, method="grid", seed=1)).table
+    assert 0 < varying.loc["mu", "mean"] < 0.5
+    assert varying.loc["tau", "median"] < 0.2
+
+
+def test_standard_errors_over_six_orders_are_drawn(tmp_path):
+    sei = np.logspace(-3, 3, 9)
+    wide = pd.DataFrame({"study": range(9), "yi": np.linspace(-0.4, 0.5, 9), "sei": sei})
+    fit = bm.meta_analysis(wide, method="grid", measure="OR", seed=1)
+    ax = bm.pooled_effects(fit).plot("forest")
+    assert np.ptp(ax.get_xlim()) < 60
+    bm.pooled_effects(fit).save_plot(tmp_path / "wide.png")
+
+
+def test_as_many_coefficients_as_studies_leave_no_heterogeneity_share():
+    two = pd.DataFrame({"study": [1, 2], "yi": [0.1, 0.5], "sei": [0.2, 0.3], "x": [0.0, 1.0]})
+    fit = bm.meta_analysis(two, moderators="~ x", method="grid", seed=1)
+    table = bm.pooled_effects(fit).table
+    assert table.loc[["I2", "H2"], "mean"].isna().all()
+    assert np.isfinite(table.loc[["mu", "tau"], "mean"]).all()
+
+
+def test_order_is_matched_by_index(trials):
+    year = pd.Series(np.arange(len(trials))[::-1] + 1900, index=trials.index)
+    fit = bm.meta_analysis(trials, "yi", "sei", "trial", method="grid", seed=1)
+    one, other = (bm.cumulative_analysis(fit, y).table for y in (year, year.iloc[::-1]))
+    pd.testing.assert_frame_equal(one, other)
+
+
 def test_reports_need_a_meta_analysis(sleepstudy):
     for make in (bm.pooled_effects, bm.study_effects, bm.leave_one_out):
         with pytest.raises(BayesmixedError, match="known sampling sds"):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bayesmixed._errors import BayesmixedError, DataError, PriorError, listed, lookup
 from bayesmixed.data import Missing, check_columns, numbers, to_pandas
 from bayesmixed.design import Design
+from bayesmixed.expressions import variables
 from bayesmixed.fit import Fit
 from bayesmixed.meta._defaults import default_priors, is_log_odds_ratio, unit_information
 from bayesmixed.meta._grid import grid_of
@@ -114,7 +115,7 @@ def meta_analysis(
     chosen = get_measure(measure) if measure else None
     deviation = _deviation(table, se, variance)
     formula = _formula(table, effect, study, moderators, common)
-    _check_number(table, effect, missing)
+    _check_number(table, [effect, *variables(deviation)], missing)
     plain = Model(formula, table, sampling_sd=deviation, missing=missing)
     unit = unit_information(plain.design, chosen, _size(plain.design, table, n))
     defaults, given = default_priors(plain.design, chosen, unit), _named(plain.design, priors)
@@ -180,8 +181,8 @@ def _formula(
     return f"{quoted(effect)} ~ {fixed} + (1 | {'/'.join(map(quoted, columns))})"
 
 
-def _check_number(table: pd.DataFrame, effect: str, missing: Missing) -> None:
-    kept = table[effect].notna().sum() if missing == "drop" else len(table)
+def _check_number(table: pd.DataFrame, columns: list[str], missing: Missing) -> None:
+    kept = len(table.dropna(subset=columns) if missing == "drop" else table)
     if kept < 2:
         raise DataError(
             f"A meta-analysis needs two studies or more; there is {kept}. One study's effect is "

@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bayesmixed.plots import BLUE, GREY, ORANGE
 
+_WIDEST = 8
 _MOST_LABELS = 60
 # Ratios that are read easily, as many decades as are needed.
 _STEPS = (1.0, 2.0, 5.0)
@@ -81,9 +82,25 @@ def forest(studies: pd.DataFrame, summaries: Summaries, ax: Axes | None) -> Axes
     ax.spines[["top", "right", "left"]].set_visible(False)
     if not thin:
         _annotate(ax, shown, at, summaries, below)
+    _cut(ax, shown, summaries)
     _scale(ax, summaries)
     legend_below(ax, own)
     return ax
+
+
+def _cut(ax: Axes, shown: pd.DataFrame, summaries: Summaries) -> None:
+    """Leave out far ends of intervals where a few studies would squeeze the others to lines."""
+    ends = [np.asarray(s[["eti95_lb", "eti95_ub"]], dtype=float) for s in summaries.rows.values()]
+    points = np.concatenate([shown["raw"].to_numpy(dtype=float), *ends])
+    widths = (shown["raw_ub"] - shown["raw_lb"]).to_numpy(dtype=float)
+    room = max(np.ptp(points), float(np.median(widths)))
+    low, high = ax.get_xlim()
+    if high - low > _WIDEST * room:
+        ax.set_xlim(max(low, points.min() - room), min(high, points.max() + room))
+        ax.annotate(
+            "intervals go on beyond the axis", (1.0, 0.0), xycoords="axes fraction", ha="right",
+            va="bottom", fontsize=7, color=GREY,
+        )  # fmt: skip
 
 
 def legend_below(ax: Axes, own: bool) -> None:
@@ -165,7 +182,8 @@ def _annotate(
     rows = shown[["raw", "raw_lb", "raw_ub"]].to_numpy(dtype=float)
     extra = [s[["median", "eti95_lb", "eti95_ub"]] for s in summaries.rows.values()]
     rows = np.vstack([rows, *extra]).astype(float)
-    rows = np.exp(rows) if summaries.ratio else rows
+    with np.errstate(over="ignore"):  # an infinite end of a ratio is printed as such
+        rows = np.exp(rows) if summaries.ratio else rows
     place: dict[str, Any] = {
         "transform": ax.get_yaxis_transform(),
         "fontsize": 7.5,
@@ -174,18 +192,28 @@ def _annotate(
     }
     ax.text(1.01, len(at) - 0.1, "raw [95 % interval]", **place)
     for y, row in zip([*at, *below], rows, strict=True):
-        ax.text(1.01, y, "{:5.2f} [{:.2f}, {:.2f}]".format(*row), **place)
+        value, low, high = (_short(number) for number in row)
+        ax.text(1.01, y, f"{value:>5} [{low}, {high}]", **place)
+
+
+def _short(number: float) -> str:
+    """Two decimals, or two digits where these would be none or too many."""
+    return f"{number:.2f}" if number == 0 or 0.1 <= abs(number) < 1e4 else f"{number:.2g}"
 
 
 def _scale(ax: Axes, summaries: Summaries) -> None:
-    ax.axvline(0, color="black", linewidth=0.8, zorder=0)
+    low, high = ax.get_xlim()
+    # Where 0 is far from all effects, as for means, it says nothing and would squeeze the rest.
+    if low < 0 < high:
+        ax.axvline(0, color="black", linewidth=0.8, zorder=0)
     if not summaries.ratio:
         ax.set_xlabel(summaries.label)
         return
-    low, high = ax.get_xlim()
-    decades = range(int(np.floor(low / np.log(10))) - 1, int(np.ceil(high / np.log(10))) + 1)
+    ten = np.log(10)
+    decades = range(int(np.floor(low / ten)) - 1, int(np.ceil(high / ten)) + 1)
     steps = _STEPS if len(decades) < 6 else _STEPS[:1]
-    every = np.log([step * 10.0**d for d in decades for step in steps])
+    decades = decades[:: 1 + len(decades) // 12]
+    every = np.array([np.log(step) + d * ten for d in decades for step in steps])
     kept = every[(every >= low) & (every <= high)]
     ax.xaxis.set_major_locator(FixedLocator(kept.tolist()))
     ax.xaxis.set_minor_locator(NullLocator())

@@ -125,9 +125,13 @@ def _between(found: Synthesis) -> dict[str, Floats]:
             "I2": (share, 0.0),
             "H2": (lambda tau: 1 + tau**2 / v, 2.0),
         }
+        nothing = np.full((1, len(COLUMNS)), np.nan)
+        unknown = dict.fromkeys(("I2", "H2"), nothing) if np.isnan(v) else {}
         return {
-            n: from_function_of_tau(found.exact, f, power) for n, (f, power) in functions.items()
-        }
+            n: from_function_of_tau(found.exact, f, power)
+            for n, (f, power) in functions.items()
+            if n not in unknown
+        } | unknown
     tau = found.tau()
     total = (tau**2).sum(axis=-1, keepdims=True)
     rows: dict[str, Floats] = {}

@@ -90,11 +90,14 @@ class Regression:
     def typical_variance(self) -> float:
         r"""The typical sampling variance of Higgins & Thompson (2002), Stat. Med. 21:1539, eq. 9.
 
-        With moderators :math:`(k - p) / \mathrm{tr}(P)`, as in metafor.
+        With moderators :math:`(k - p) / \mathrm{tr}(P)`, as in metafor; not a number where
+        there are no more studies than coefficients.
         """
         weight = 1 / self.v
         cross = self.X.T @ (weight[:, None] * self.X)
         outer = self.X.T @ (weight[:, None] ** 2 * self.X)
         studies, terms = self.X.shape
+        if studies <= terms:
+            return float("nan")
         trace = weight.sum() - np.trace(np.linalg.solve(cross, outer))
         return float((studies - terms) / trace)

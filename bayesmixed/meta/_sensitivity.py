@@ -80,12 +80,14 @@ def cumulative_analysis(fit: Fit, order: ArrayLike) -> Report:
     fit : Fit
         As for `leave_one_out`.
     order : array, shape (rows,)
-        What the studies are sorted by, such as ``data["year"]``; a value for each row in the data.
+        What the studies are sorted by, such as ``data["year"]``; a value for each row in the data
+        (a Series is matched by its index).
 
     Returns
     -------
     Report
-        A row for each study: with it and those before it, mean, sd, median and interval of mu,
+        A row for each study, from the first for which the likelihood has as many studies as
+        coefficients and one more: with it and those before it, mean, sd, median and interval of mu,
         and the median of tau.
 
     Raises
@@ -94,6 +96,9 @@ def cumulative_analysis(fit: Fit, order: ArrayLike) -> Report:
         If `order` has not one value a study, or they cannot be sorted.
     """
     found, grid = _grid(fit)
+    kept = found.design.table.frame.index
+    if isinstance(order, pd.Series) and order.index.is_unique and kept.isin(order.index).all():
+        order = order.loc[kept]
     by = pd.Series(np.asarray(order))
     if len(by) != len(grid.labels) or by.isna().any():
         raise DataError(
@@ -116,6 +121,7 @@ def cumulative_analysis(fit: Fit, order: ArrayLike) -> Report:
         "up to",
         f"Pooled {found.label} of the study named and those before it",
         ("Interim looks at accumulating studies are not independent of each other.",),
+        whole=-1,
     )
 
 
@@ -239,8 +245,9 @@ def _report(
     index: str,
     what: str,
     caveats: Sequence[str],
+    whole: int = 0,
 ) -> Report:
-    """A row for each grid."""
+    """A row for each grid; that of all studies stands at `whole`."""
     numbers = np.concatenate([from_mixture(g.effect(x)) for g in grids.values()])
     table = pd.DataFrame(numbers, index=pd.Index(list(grids), name=index), columns=COLUMNS)
     table["tau_median"] = [g.tau.quantile(0.5) for g in grids.values()]
@@ -258,11 +265,11 @@ def _report(
         "error; the priors of the coefficients are those of the fit.",
         tuple(caveats),
         _ROEVER,
-        {"intervals": partial(_picture, table, found.label)},
+        {"intervals": partial(_picture, table, found.label, float(table["mean"].iloc[whole]))},
     )
 
 
-def _picture(table: pd.DataFrame, label: str, ax: Axes | None) -> Axes:
+def _picture(table: pd.DataFrame, label: str, reference: float, ax: Axes | None) -> Axes:
     many = len(table) > _MOST_LABELS
     if ax is None and many:
         _, ax = plt.subplots(figsize=(7, 12), layout="constrained")
@@ -271,5 +278,5 @@ def _picture(table: pd.DataFrame, label: str, ax: Axes | None) -> Axes:
     if many:
         drawn.set_yticks([])
         drawn.set_ylabel(f"{table.index.name} ({len(table):,} rows, as in the table)")
-    drawn.axvline(table["mean"].iloc[0], color=plots.GREY, linewidth=0.8, linestyle=":", zorder=0)
+    drawn.axvline(reference, color=plots.GREY, linewidth=0.8, linestyle=":", zorder=0)
     return drawn
