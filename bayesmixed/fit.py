@@ -209,7 +209,8 @@ class Fit:
         if design.series is not None:
             raise BayesmixedError(
                 f"With correlated residuals ({self.spec.residual}) the likelihood is not a product "
-                "over rows, so a row has none of its own."
+                "over rows, so a row has none of its own. residual_correlation(fit) shows how the "
+                "structure fits; or model the rows without residual=."
             )
         values = design.family.evaluate(
             design.family.loglik, self.parameters(), design.links, y=design.y, **design.known

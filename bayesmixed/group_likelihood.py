@@ -20,19 +20,22 @@ from numpy.typing import NDArray
 
 from bayesmixed._errors import BayesmixedError, lookup
 from bayesmixed.adaptive_quadrature import log_average
-from bayesmixed.data import Table
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.groups import Groups, parents
 from bayesmixed.linpred import covariance, linear_predictor
 from bayesmixed.names import suffix
-from bayesmixed.predictor import PredictorDesign
+from bayesmixed.newcomers import take
 from bayesmixed.quadrature import fine_enough
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.intp]
 
 _MOST_EFFECTS = 3
+INSTEAD = (
+    "residual_correlation(fit) shows how its structure fits; or model the rows without residual=."
+)
+"""What to do where the likelihood of rows is asked for and they are not independent."""
 # Draws x rows worked on at a time: what a processor's cache holds.
 _AT_ONCE = 200_000
 _PROBES = 6
@@ -66,13 +69,13 @@ def group_log_likelihood(fit: Fit, group: str | Groups, rows: Design | None = No
         If the groupings inside it cross one another, an integral has more than 3 dimensions, or
         residuals are correlated.
     """
-    need_independent(fit.design, "Leaving out groups")
+    need_independent(fit.design, "Leaving out groups", INSTEAD)
     chain = _chain(fit.design, group)
     design = fit.design if rows is None else rows
     if rows is not None:
         chain = tuple(Groups.of(g.grouping, rows.table.frame) for g in chain)
     order = np.lexsort([g.index for g in reversed(chain)])
-    inside_out = subset(design, order)
+    inside_out = take(design, order)
     indices = {g.name: _numbered(g.index[order]) for g in chain}
     parts = []
     for piece in fit.pieces():
@@ -89,7 +92,7 @@ def group_log_likelihood(fit: Fit, group: str | Groups, rows: Design | None = No
     )
 
 
-def need_independent(design: Design, what: str, instead: str = "") -> None:
+def need_independent(design: Design, what: str, instead: str) -> None:
     """Refuse what takes rows that are independent given the groups' effects, saying what to do.
 
     Raises
@@ -100,28 +103,8 @@ def need_independent(design: Design, what: str, instead: str = "") -> None:
     if design.series is not None:
         raise BayesmixedError(
             f"{what} takes rows that are independent given the groups' effects, but this model has "
-            f"correlated residuals ({design.spec.residual}). {instead}".rstrip()
+            f"correlated residuals ({design.spec.residual}). {instead}"
         )
-
-
-def subset(design: Design, at: Integers) -> Design:
-    """The same design with some of its rows, in any order."""
-
-    def of(predictor: PredictorDesign) -> PredictorDesign:
-        random = tuple(
-            replace(r, Z=r.Z[at], groups=replace(r.groups, index=r.groups.index[at]))
-            for r in predictor.random
-        )
-        return replace(predictor, X=predictor.X[at], offset=predictor.offset[at], random=random)
-
-    return replace(
-        design,
-        table=Table(design.table.frame.iloc[at], {}, 0),
-        y=design.y[at],
-        predictors={name: of(p) for name, p in design.predictors.items()},
-        trials=None if design.trials is None else design.trials[at],
-        sampling_sd=None if design.sampling_sd is None else design.sampling_sd[at],
-    )
 
 
 def _chain(design: Design, group: str | Groups) -> tuple[Groups, ...]:

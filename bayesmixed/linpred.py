@@ -200,8 +200,8 @@ def _centre(fit: Fit, predictor: PredictorDesign, tail: str, whose: Mapping[str,
         strange = np.flatnonzero(random.groups.index < 0)
         if len(strange):
             raise DataError(
-                f"Row {strange[0]} (of {len(strange):,} such) belongs to a {random.name!r} that is "
-                "not in the fit, so it has no "
+                f"{len(strange):,} rows (the first at position {strange[0]}) belong to a "
+                f"{random.name!r} that is not in the fit, so it has no "
                 f'effects of its own. Use groups={{{random.name!r}: "new"}} for one drawn from the '
                 'population, or "average" for effects of 0.'
             )

@@ -198,7 +198,7 @@ def _codes(design: Design, frame: pd.DataFrame) -> Floats:
 
 
 def take(design: Design, rows: Index) -> Design:
-    """The design of some of the rows."""
+    """The same design with some of its rows, in any order."""
 
     def random(given: RandomDesign) -> RandomDesign:
         groups = replace(given.groups, index=given.groups.index[rows])

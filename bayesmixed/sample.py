@@ -99,7 +99,7 @@ def check_seed(seed: int | None) -> None:
 
 
 def generator(seed: int | None) -> np.random.Generator:
-    """Random numbers from a seed, once it is one."""
+    """Random numbers from a seed, once `check_seed` lets it pass."""
     check_seed(seed)
     return np.random.default_rng(seed)
 

@@ -759,6 +759,12 @@ def test_as_many_coefficients_as_studies_leave_no_heterogeneity_share():
     assert np.isfinite(table.loc[["mu", "tau"], "mean"]).all()
 
 
+@pytest.mark.parametrize("prior", [bm.turner_prior, bm.rhodes_prior])
+def test_comparisons_are_checked_for_any_outcome(prior):
+    with pytest.raises(UnknownNameError, match="comparison"):
+        prior(comparison="tea vs coffee")
+
+
 def test_order_is_matched_by_index(trials):
     year = pd.Series(np.arange(len(trials))[::-1] + 1900, index=trials.index)
     fit = bm.meta_analysis(trials, "yi", "sei", "trial", method="grid", seed=1)

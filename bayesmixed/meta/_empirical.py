@@ -101,8 +101,8 @@ def turner_prior(
     Turner, Jackson, Wei, Thompson & Higgins (2015), Stat. Med. 34:984, Table IV and p. 993.
     """
     location, scale = 2.56, 1.74
+    column = lookup(_TURNER_COMPARISONS, comparison, "comparison")
     if outcome is not None:
-        column = lookup(_TURNER_COMPARISONS, comparison, "comparison")
         location, scale = lookup(_TURNER, outcome, "type of outcome")[column]
     return Prior("LogNormal", mu=-location / 2, sigma=scale / 2)
 
@@ -136,7 +136,7 @@ def rhodes_prior(
     Rhodes, Turner & Higgins (2015), J. Clin. Epidemiol. 68:52, Table 3 and section 3.3.
     """
     location, scale = 3.44, 2.59
+    column = lookup(_RHODES_COMPARISONS, comparison, "comparison")
     if outcome is not None:
-        column = lookup(_RHODES_COMPARISONS, comparison, "comparison")
         location, scale = lookup(_RHODES, outcome, "type of outcome")[column]
     return LogStudentT(5.0, -location / 2, scale / 2)

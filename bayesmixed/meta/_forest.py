@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bayesmixed.plots import BLUE, GREY, ORANGE
 
+# An axis is at most this many times as wide as what the eye is to compare.
 _WIDEST = 8
 _MOST_LABELS = 60
 # Ratios that are read easily, as many decades as are needed.

@@ -18,9 +18,10 @@ from scipy.special import logsumexp
 from bayesmixed._errors import BayesmixedError, DataError, listed, lookup
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
-from bayesmixed.group_likelihood import group_log_likelihood, need_independent, subset
+from bayesmixed.group_likelihood import INSTEAD, group_log_likelihood, need_independent
 from bayesmixed.groups import Groups
 from bayesmixed.linpred import linear_predictor
+from bayesmixed.newcomers import take
 from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.reports._report import Report, convergence_caveats
 
@@ -141,8 +142,8 @@ def left_out(fit: Fit, groups: Groups | None) -> tuple[ELPDDataLOO, xr.Dataset]:
 
 def row_log_likelihood(fit: Fit, at: Any) -> xr.DataArray:
     """Log-likelihood of some rows, given their groups' effects; (chain, draw, row)."""
-    need_independent(fit.design, "Leaving out rows")
-    predictor = linear_predictor(fit, subset(fit.design, at))
+    need_independent(fit.design, "Leaving out rows", INSTEAD)
+    predictor = linear_predictor(fit, take(fit.design, at))
     design = predictor.design
     values = design.family.evaluate(
         design.family.loglik, predictor.centre, design.links, y=design.y, **design.known

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bayesmixed._errors import DataError, lookup
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
-from bayesmixed.group_likelihood import need_independent, square_root
+from bayesmixed.group_likelihood import INSTEAD, need_independent, square_root
 from bayesmixed.linpred import Groups, choices, covariance, linear_predictor
 from bayesmixed.names import suffix
 from bayesmixed.plots import BLUE, GREY, ORANGE
@@ -85,7 +85,7 @@ def replicates(fit: Fit, groups: Groups = "existing", seed: int | None = None) -
 
 def replicate(fit: Fit, design: Design, groups: Groups, rng: np.random.Generator) -> Floats:
     """Outcomes of rows drawn once for every posterior draw, shape (chain, draw, row)."""
-    need_independent(fit.design, "Drawing outcomes anew")
+    need_independent(fit.design, "Drawing outcomes anew", INSTEAD)
     whose = choices(design, groups)
     drawn = {name for name, choice in whose.items() if choice == "new"}
     kept = {n: "average" if n in drawn else choice for n, choice in whose.items()}

@@ -15,8 +15,8 @@ from scipy.stats import norm, rankdata
 
 from bayesmixed._errors import lookup
 from bayesmixed.fit import Fit
-from bayesmixed.group_likelihood import subset
 from bayesmixed.linpred import linear_predictor
+from bayesmixed.newcomers import take
 from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.reports._loo import relative_efficiency, row_log_likelihood
 from bayesmixed.reports._ppc import replicate
@@ -107,7 +107,7 @@ def _residuals(
     fit: Fit, at: NDArray[np.intp], kind: Kind, rng: np.random.Generator
 ) -> pd.DataFrame:
     """Residuals of some rows."""
-    design = subset(fit.design, at)
+    design = take(fit.design, at)
     predictor = linear_predictor(fit, design)
     mean = predictor.mean()
     scale = 1.0 if design.trials is None else design.trials

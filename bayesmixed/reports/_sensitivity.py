@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bayesmixed.defaults import assign_priors
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
-from bayesmixed.group_likelihood import need_independent
+from bayesmixed.group_likelihood import INSTEAD, need_independent
 from bayesmixed.names import effect_names, sd_name, suffix
 from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.predictor import PredictorDesign
@@ -58,7 +58,7 @@ def prior_sensitivity(fit: Fit) -> Report:
     ----------
     .. [1] Kallioinen, Paananen, Bürkner & Vehtari (2024), Stat. Comput. 34:57.
     """
-    need_independent(fit.design, "Sensitivity to the likelihood")
+    need_independent(fit.design, "Sensitivity to the likelihood", INSTEAD)
     priors = xr.Dataset({n: (_DIMS, v) for n, v in log_priors(fit)})
     values = fit.scalars().to_dataset(name="value")
     likelihood = xr.DataArray(_log_likelihood(fit), dims=_DIMS)
