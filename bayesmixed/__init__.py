@@ -14,18 +14,17 @@ from bayesmixed.covariance import (
     Antedependence,
     CompoundSymmetry,
     ContinuousAR1,
-    CorrelationParameter,
     Exponential,
     Independent,
     Matern,
     SquaredExponential,
-    Structure,
     Toeplitz,
     Unstructured,
 )
 from bayesmixed.family import Family, Parameter
 from bayesmixed.hierarchy import Hierarchy
 from bayesmixed.priors import Prior
+from bayesmixed.structure import CorrelationParameter, Structure
 
 if TYPE_CHECKING:
     from bayesmixed.fit import Fit, load

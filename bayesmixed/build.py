@@ -7,7 +7,7 @@ effects. Data are `pymc.Data`, so that the compiled functions do not depend on t
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from itertools import groupby
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -21,9 +21,9 @@ from bayesmixed.design import Design
 from bayesmixed.family import Parameter
 from bayesmixed.geometry import Carried, Centring, carry
 from bayesmixed.groups import parents
-from bayesmixed.names import coords, effect_dim, effect_names, suffix
+from bayesmixed.names import coords, effect_dim, suffix
 from bayesmixed.predictor import INTERCEPT, PredictorDesign, RandomDesign
-from bayesmixed.priors import Prior
+from bayesmixed.random_effects import effects, factor_of, vector
 
 type Priors = Mapping[str, AssignedPrior]
 
@@ -33,6 +33,8 @@ def build_model(
     priors: Priors,
     centred: Centring = MappingProxyType({}),
     integrated: Collection[str] = (),
+    *,
+    marginal: bool = False,
 ) -> pm.Model:
     """State the model in PyMC.
 
@@ -46,6 +48,9 @@ def build_model(
         How far effects of the first parameter are sampled centred.
     integrated : collection of str
         Groupings whose effects are not sampled at all; their centring never matters.
+    marginal : bool
+        Whether their effects are left out, and integrated out of the density of an outcome with
+        correlated residuals. The posterior of all else is the same; effects have to be drawn.
 
     Returns
     -------
@@ -58,13 +63,22 @@ def build_model(
     """
     with pm.Model(coords=coords(design)) as model:
         eta: dict[str, Any] = {}
+        first = design.family.parameters[0].name
+        randoms = {r.name: r for r in design.predictors[first].random}
+        out = [randoms[name] for name in integrated] if marginal else []
         carried = carry(design, centred, integrated)
         for parameter in design.family.parameters:
             predictor = design.predictors.get(parameter.name)
             if predictor is not None:
-                part = {} if suffix(design, parameter.name) else carried
+                tail = suffix(design, parameter.name)
+                kept = [r for r in predictor.random if tail or all(r is not o for o in out)]
                 eta[parameter.name] = _predictor(
-                    design, predictor, parameter.name, priors, part, centred
+                    design,
+                    replace(predictor, random=tuple(kept)),
+                    parameter.name,
+                    priors,
+                    {} if tail else carried,
+                    centred,
                 )
         for parameter in design.family.parameters:
             if parameter.name not in eta:
@@ -72,7 +86,8 @@ def build_model(
         if design.series is None:
             _likelihood(design, eta)
         else:
-            correlated_outcome(design, eta, priors)
+            factors = [factor_of(random, "", priors) for random in out]
+            correlated_outcome(design, eta, priors, out, factors)
     return model
 
 
@@ -98,7 +113,7 @@ def _predictor(
     parts = []
     if predictor.slopes:
         names = [f"beta{tail}[{term}]" for term in predictor.slopes]
-        slopes = _vector(f"slopes{tail}", [priors[n].prior for n in names], f"slope{tail}")
+        slopes = vector(f"slopes{tail}", [priors[n].prior for n in names], f"slope{tail}")
         shift = pm.Data(f"means{tail}", means, dims=f"slope{tail}") @ slopes
         parts = [slopes]
         # What the groups' values carry does not enter a second time.
@@ -154,7 +169,7 @@ def _random_part(
                 columns.append(column)
             mean = pt.stack(columns, axis=-1)
         share = centred.get(random.name) if mean is not None else None
-        values[random.name] = _effects(random, tail, priors, mean, share)
+        values[random.name] = effects(random, tail, priors, mean, share)
     absorbed = {key for part in carried.values() for key in part.outer}
     total: Any = pt.constant(0.0)
     for random in predictor.random:
@@ -179,147 +194,6 @@ def _contribution(random: RandomDesign, tail: str, values: Any, own: list[int]) 
     Z[:, own] = random.Z[:, own]
     dims = ("row", effect_dim(tail, random))
     return (values[index] * pm.Data(f"Z{tail}_{random.name}", Z, dims=dims)).sum(axis=-1)
-
-
-def _vector(name: str, priors: Sequence[Prior], dim: str) -> Any:
-    """A vector whose elements have these priors, in as few random variables as there are kinds."""
-
-    def kind(i: int) -> tuple[str, tuple[str, ...]]:
-        return priors[i].distribution, tuple(n for n, _ in priors[i].parameters)
-
-    order = sorted(range(len(priors)), key=kind)
-    kinds = [(k, list(members)) for k, members in groupby(order, key=kind)]
-
-    def variable(label: str, members: list[int], **kwargs: Any) -> Any:
-        distribution, parameters = kind(members[0])
-        table = [dict(priors[i].parameters) for i in members]
-        values = {n: np.array([row[n] for row in table], dtype=float) for n in parameters}
-        return getattr(pm, distribution)(label, **values, **kwargs)
-
-    if len(kinds) == 1:
-        return variable(name, order, dims=dim)
-    pieces = [
-        variable(f"{name}_{i}_{k[0]}", members, shape=len(members))
-        for i, (k, members) in enumerate(kinds)
-    ]
-    return pm.Deterministic(name, pt.concatenate(pieces)[np.argsort(order)], dims=dim)
-
-
-def _effects(
-    random: RandomDesign,
-    tail: str,
-    priors: Priors,
-    mean: Any | None,
-    weights: Sequence[float] | None,
-) -> Any:
-    """Values of the groups of one grouping, shape (groups, effects).
-
-    With `mean`, of the same shape, they are sampled about it, centred by the effects' weights.
-    """
-    group, dim = random.name, effect_dim(tail, random)
-    sd = _vector(f"sd{tail}_{group}", [priors[n].prior for n in effect_names(tail, random)], dim)
-    factor = _cholesky(random, tail, priors, dim) if random.is_correlated else None
-    if mean is None or weights is None:
-        z = pm.Normal(f"z{tail}_{group}", dims=(group, dim))
-        values = (z if factor is None else z @ factor.T) * sd
-        return pm.Deterministic(f"u{tail}_{group}", values, dims=(group, dim))
-    w = pm.Data(f"weights_{group}", np.array(weights), dims=dim)
-    unit = np.array([priors[n].unit for n in effect_names(tail, random)])
-    value = _centred(f"value_{group}", mean / unit, sd / unit, factor, w, (group, dim))
-    off = _columns(value - w * mean / unit, random.size)
-    scaled = pt.stack(_scaled(off, _columns(w, random.size), factor), axis=-1)
-    u = pm.Deterministic(f"u_{group}", scaled * sd * (sd / unit) ** -w, dims=(group, dim))
-    return mean + u
-
-
-def _columns(values: Any, size: int) -> list[Any]:
-    return [values[..., k] for k in range(size)]
-
-
-def _scaled(off: Sequence[Any], weights: Sequence[Any], factor: Any | None) -> list[Any]:
-    """Each effect of (W + (1 - W) L) applied to what is sampled less its mean.
-
-    Written out effect by effect: that compiles in no time, a batch of solves does not.
-    """
-    if factor is None:
-        return list(off)
-    return [
-        w * off[k] + (1 - w) * sum((factor[k, j] * off[j] for j in range(k)), factor[k, k] * off[k])
-        for k, w in enumerate(weights)
-    ]
-
-
-def _centred(
-    name: str, mean: Any, sd: Any, factor: Any | None, weights: Any, dims: tuple[str, str]
-) -> Any:
-    """What is sampled of groups whose values are normal about `mean` with these sds and factor.
-
-    See `effects` for the transformation: wholly centred it is the values themselves.
-    """
-    if factor is None:
-        return pm.Normal(name, mu=weights * mean, sigma=sd**weights, dims=dims)
-    size = len(pm.modelcontext(None).coords[dims[1]])
-
-    def logp(value: Any, mean: Any, sd: Any, factor: Any, weights: Any) -> Any:
-        # All but the first two come with a leading axis of length 1.
-        sd, factor, w = sd.ravel(), factor.reshape((size, size)), weights.ravel()
-        scaled = _scaled(_columns(value - w * mean, size), _columns(w, size), factor)
-        z: list[Any] = []
-        total = pt.constant(-size / 2 * np.log(2 * np.pi))
-        for k in range(size):
-            known = sum((factor[k, j] * z[j] for j in range(k)), start=pt.constant(0.0))
-            z.append((scaled[k] * sd[k] ** -w[k] - known) / factor[k, k])
-            total = total - 0.5 * z[k] ** 2 - w[k] * pt.log(sd[k])
-            total = total + pt.log(w[k] / factor[k, k] + 1 - w[k])
-        return total
-
-    def random(
-        mean: Any,
-        sd: Any,
-        factor: Any,
-        weights: Any,
-        rng: np.random.Generator,
-        size: Any = None,
-    ) -> np.ndarray:
-        factor, w = factor.reshape(factor.shape[-2:]), weights.reshape(weights.shape[-1:])
-        z = rng.normal(size=mean.shape) @ factor.T * sd.reshape(w.shape) ** w
-        inverse = np.linalg.inv(np.diag(w) + (1 - w)[:, None] * factor)
-        return np.asarray(w * mean + z @ inverse.T)
-
-    return pm.CustomDist(
-        name,
-        mean,
-        sd,
-        factor,
-        weights,
-        logp=logp,
-        random=random,
-        support_point=lambda rv, size, mean, sd, factor, weights: pt.broadcast_to(
-            weights * mean, rv.shape
-        ),
-        signature="(k),(k),(k,k),(k)->(k)",
-        dims=dims,
-        class_name="CorrelatedNormal",
-    )
-
-
-def _cholesky(random: RandomDesign, tail: str, priors: Priors, dim: str) -> Any:
-    """Cholesky factor of the correlation matrix of a grouping's effects."""
-    group = random.name
-    eta = dict(priors[f"cor{tail}_{group}"].prior.parameters)["eta"]
-    size = len(random.effects)
-    several = [block for block in random.blocks if len(block) > 1]
-    factor: Any = None
-    for i, block in enumerate(several):
-        label = f"chol{tail}_{group}" + (f"_{i}" if len(several) > 1 else "")
-        part = pm.LKJCorr(label, n=len(block), eta=eta)
-        if len(block) == size:
-            factor = part
-        else:
-            factor = pt.eye(size) if factor is None else factor
-            factor = factor[np.ix_(block, block)].set(part)
-    pm.Deterministic(f"cor{tail}_{group}", factor @ factor.T, dims=(dim, f"{dim}_bis"))
-    return factor
 
 
 def _thresholds(parameter: Parameter, priors: Priors, shift: Any) -> None:

@@ -1,25 +1,55 @@
-r"""The normal density of correlated series, with its gradient in one pass.
+r"""The normal density of correlated series, effects of groups integrated out, and its gradient.
 
-Series measured at the same times share one Cholesky factor. With standardised residuals
-:math:`e_i = (y - \mu)_i/\sigma_i`, correlations :math:`P` and :math:`a = P^{-1} e`, the slopes are
-:math:`a_i/\sigma_i` for the mean, :math:`a_i e_i - 1` for :math:`\log\sigma_i`, and
-:math:`(a a' - P^{-1})/2` for :math:`P`.
+A series has :math:`y = \mu + Z T z + D r`, with :math:`D` the residual standard deviations,
+:math:`r \sim N(0, P)`, and :math:`z \sim N(0, I)` the standardised effects of the groups that it
+lies in, :math:`T T'` their covariance. With :math:`e = D^{-1}(y - \mu)`, :math:`W = D^{-1} Z` and
+:math:`Q = P^{-1}`, the sums of :math:`W'QW` and :math:`W'Qe` over the series of a group are all
+that its effects need; `elimination` integrates them out. Slopes are posterior means of those of
+the joint density (Fisher's identity): with :math:`x = e - W T z` and :math:`C = E(x x')` that of
+:math:`P` is :math:`(Q C Q - Q)/2`, and that of :math:`\log D_{ii}` is :math:`(Q C)_{ii} - 1`.
+
+Series measured at the same times share one factor of P. Where P is that of a Markov process, it is
+given by the correlations of each time with the one before; Q is then a band, and cost is linear in
+the length (Rue & Held 2005, Gaussian Markov Random Fields, ch. 2).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
-import pytensor.tensor as pt
 from numba import njit
-from pytensor.gradient import disconnected_type
-from pytensor.graph.basic import Apply
-from pytensor.graph.op import Op
-from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
+from numpy.typing import NDArray
+
+from bayesmixed.edition import EDITION, on_disk
+from bayesmixed.elimination import Records, draw, eliminate, level_of, moments, starts_of
+
+type Floats = NDArray[np.float64]
+type Integers = NDArray[np.int32]
 
 _LOG_2PI = float(np.log(2 * np.pi))
+# A conditional variance of standardised residuals that is smaller is 0 but for rounding.
+_LEAST = 1e-14
+
+
+class Rows(NamedTuple):
+    """Where the rows of the series are.
+
+    Parameters
+    ----------
+    order : array of int, shape (rows,)
+        The rows, pattern by pattern, series by series, each in order of time.
+    lengths, counts : array of int, shape (patterns,)
+        Measurements in each series of a pattern, and how many series have it.
+    leaf : array of int, shape (rows,)
+        In the same order, the innermost group whose effects are integrated out.
+    """
+
+    order: Integers
+    lengths: Integers
+    counts: Integers
+    leaf: Integers
 
 
 @njit(error_model="numpy")
@@ -31,7 +61,7 @@ def _factor(P, m, L):
             for k in range(j):
                 total -= L[i, k] * L[j, k]
             if i == j:
-                if not total > 1e-14:
+                if not total > _LEAST:
                     return False
                 L[i, i] = np.sqrt(total)
             else:
@@ -60,88 +90,270 @@ def _inverse(L, m, Q):
 
 
 @njit(error_model="numpy")
-def log_density(y, mu, log_sd, P, order, lengths, counts):
-    """Log-density of all rows, and its slopes for mu, log_sd and P.
+def _inverses(P, lengths):
+    """Inverses of all patterns' matrices, and half the logarithms of their determinants.
+
+    A Markov process has no inverses here: its correlations with the time before say all. A
+    logarithm that is infinite says that a matrix is not positive definite.
+    """
+    longest = P.shape[1]
+    markov = P.shape[2] == 1
+    Q = np.zeros((0, 0, 0)) if markov else np.zeros((len(lengths), longest, longest))
+    logs = np.zeros(len(lengths))
+    L = np.zeros((longest, longest)) if not markov else np.zeros((0, 0))
+    for p in range(len(lengths)):
+        m = lengths[p]
+        if markov:
+            for i in range(m - 1):
+                left = 1.0 - P[p, i, 0] ** 2
+                logs[p] += 0.5 * np.log(left) if left > _LEAST else np.inf
+        elif _factor(P[p], m, L):
+            _inverse(L, m, Q[p])
+            for i in range(m):
+                logs[p] += np.log(L[i, i])
+        else:
+            logs[p] = np.inf
+    return Q, logs
+
+
+@njit(error_model="numpy")
+def _multiply(P, Q, rows, x):
+    """Multiply what stands in the order of the series by the inverses, series by series."""
+    out, first = np.zeros(len(x)), 0
+    for p in range(len(rows.lengths)):
+        m = rows.lengths[p]
+        for _ in range(rows.counts[p]):
+            if P.shape[2] > 1:
+                for j in range(m):
+                    for i in range(m):
+                        out[first + i] += Q[p, j, i] * x[first + j]
+            else:
+                out[first] = x[first]
+                for i in range(1, m):
+                    r = P[p, i - 1, 0]
+                    new = (x[first + i] - r * x[first + i - 1]) / (1.0 - r * r)
+                    out[first + i] = new
+                    out[first + i - 1] -= r * new
+            first += m
+    return out
+
+
+@njit(error_model="numpy")
+def _standardise(y, mu, log_sd, P, Q, Z, rows):
+    """Residuals and effects' columns over the standard deviations, in the order of the series.
+
+    Returns
+    -------
+    e : array, shape (rows,)
+    W : array, shape (effects, rows)
+    Qe, QW : array
+        The same multiplied by the inverses.
+    scale : array, shape (rows,)
+        One over the standard deviations.
+    """
+    n, f = Z.shape
+    scale, e, W, QW = np.empty(n), np.empty(n), np.empty((f, n)), np.empty((f, n))
+    for i in range(n):
+        row = rows.order[i]
+        scale[i] = np.exp(-log_sd[row])
+        e[i] = (y[row] - mu[row]) * scale[i]
+        for a in range(f):
+            W[a, i] = Z[row, a] * scale[i]
+    for a in range(f):
+        QW[a] = _multiply(P, Q, rows, W[a])
+    return e, W, _multiply(P, Q, rows, e), QW, scale
+
+
+@njit(error_model="numpy")
+def _sums(W, Qe, QW, leaf, groups):
+    """W'QW and W'Qe, summed by innermost group."""
+    f, n = W.shape
+    WW, We = np.zeros((f, f, groups)), np.zeros((f, groups))
+    for a in range(f):
+        for i in range(n):
+            We[a, leaf[i]] += W[a, i] * Qe[i]
+        for b in range(f):
+            for i in range(n):
+                WW[a, b, leaf[i]] += W[a, i] * QW[b, i]
+    return WW, We
+
+
+@njit(error_model="numpy")
+def _records(WW):
+    groups = np.arange(WW.shape[2]).astype(np.int32)
+    return Records(groups, np.zeros(len(groups), np.int32), WW, np.zeros((len(WW), 0, len(groups))))
+
+
+@njit(error_model="numpy")
+def _posterior(tree, WW, We, T, d_T):
+    """Integrate the effects out.
+
+    Returns
+    -------
+    value : float
+        What that adds to the log-density; its slope is written to `d_T`.
+    mean : array, shape (effects, groups)
+    covariance : array, shape (effects, effects, groups)
+        Of the effects of each innermost group and those around it.
+    """
+    f, groups = We.shape
+    mean, covariance = np.zeros((f, groups)), np.zeros((f, f, groups))
+    if f == 0:
+        return 0.0, mean, covariance
+    K, h, value = eliminate(tree, _records(WW), We, T, np.ones(1))
+    m, v = moments(tree, K, h)
+    V, z = level_of(tree, starts_of(tree), 0, v, m)
+    half = np.empty((f, f))
+    for g in range(groups):
+        for a in range(f):
+            for b in range(f):
+                mean[a, g] += T[a, b] * z[b, g]
+                half[a, b] = 0.0
+                for c in range(f):
+                    half[a, b] += T[a, c] * V[min(b, c), max(b, c), g]
+        for a in range(f):
+            for b in range(f):
+                for c in range(f):
+                    covariance[a, b, g] += half[a, c] * T[b, c]
+                # What W'Q(e - WTz)z' is expected to be.
+                d_T[a, b] += We[a, g] * z[b, g]
+                for c in range(f):
+                    d_T[a, b] -= WW[a, c, g] * (half[c, b] + mean[c, g] * z[b, g])
+    return value, mean, covariance
+
+
+@njit(error_model="numpy")
+def _product(covariance, W, leaf):
+    """Multiply each row's columns by the covariance of its group's effects."""
+    out = np.zeros(W.shape)
+    for a in range(len(W)):
+        for b in range(len(W)):
+            for i in range(len(leaf)):
+                out[a, i] += covariance[a, b, leaf[i]] * W[b, i]
+    return out
+
+
+@njit(error_model="numpy")
+def _outer(d, x, y, m, first):
+    """Add to d half the product of two series' numbers."""
+    for i in range(m):
+        half = 0.5 * x[first + i]
+        for j in range(m):
+            d[i, j] += half * y[first + j]
+
+
+@njit(error_model="numpy")
+def _slope_of_inverses(Q, rows, a, QW, BQW, d_P):
+    """The slope for P, from Qx and the posterior covariance of the effects."""
+    first = 0
+    for p in range(len(rows.lengths)):
+        m = rows.lengths[p]
+        for i in range(m):
+            for j in range(m):
+                d_P[p, i, j] = -0.5 * rows.counts[p] * Q[p, i, j]
+        for _ in range(rows.counts[p]):
+            _outer(d_P[p], a, a, m, first)
+            for k in range(len(QW)):
+                _outer(d_P[p], QW[k], BQW[k], m, first)
+            first += m
+
+
+@njit(error_model="numpy")
+def _slope_of_steps(P, rows, x, W, BW, d_P):
+    """The slope for a Markov process's correlations with the time before."""
+    first = 0
+    for p in range(len(rows.lengths)):
+        m = rows.lengths[p]
+        for _ in range(rows.counts[p]):
+            for i in range(1, m):
+                now, last, r = first + i, first + i - 1, P[p, i - 1, 0]
+                new = x[now] - r * x[last]
+                square, product = new * new, new * x[last]
+                for k in range(len(W)):
+                    own = W[k, now] - r * W[k, last]
+                    square += own * (BW[k, now] - r * BW[k, last])
+                    product += own * BW[k, last]
+                left = 1.0 - r * r
+                d_P[p, i - 1, 0] += (product - r * square / left + r) / left
+            first += m
+
+
+@njit(error_model="numpy")
+def log_density(y, mu, log_sd, P, Z, T, rows, tree):
+    """Log-density of all rows, and its slopes for mu, log_sd, P and T.
 
     Parameters
     ----------
     y, mu, log_sd : array, shape (rows,)
-    P : array, shape (patterns, longest, longest)
-        Correlations.
-    order, lengths, counts
-        See `series.Series`.
+        Outcome, its mean without the effects that are integrated out, and residual sd.
+    P : array, shape (patterns, longest, longest) or (patterns, longest - 1, 1)
+        Correlations; of a Markov process those of each time with the one before.
+    Z : array, shape (rows, effects)
+        What the effects multiply, levels from the inside out.
+    T : array, shape (effects, effects)
+        Factors of their covariances, block-diagonal by level.
+    rows : Rows
+    tree : elimination.Tree
+        The groups; every series lies in one of each level.
     """
-    d_mu, d_log_sd, d_P = np.zeros(len(y)), np.zeros(len(y)), np.zeros(P.shape)
-    total, at = -0.5 * _LOG_2PI * len(y), 0
-    longest = P.shape[1]
-    L, Q = np.zeros((longest, longest)), np.zeros((longest, longest))
-    e, a = np.empty(longest), np.empty(longest)
-    for p in range(len(lengths)):
-        m = lengths[p]
-        if not _factor(P[p], m, L):
-            return -np.inf, d_mu, d_log_sd, d_P
-        _inverse(L, m, Q)
-        for i in range(m):
-            total -= counts[p] * np.log(L[i, i])
-        for _ in range(counts[p]):
-            for i in range(m):
-                row = order[at + i]
-                e[i] = (y[row] - mu[row]) * np.exp(-log_sd[row])
-            for i in range(m):
-                a[i] = 0.0
-                for j in range(m):
-                    a[i] += Q[i, j] * e[j]
-            for i in range(m):
-                row = order[at + i]
-                total -= 0.5 * a[i] * e[i] + log_sd[row]
-                d_mu[row] = a[i] * np.exp(-log_sd[row])
-                d_log_sd[row] = a[i] * e[i] - 1.0
-                for j in range(m):
-                    d_P[p, i, j] += 0.5 * a[i] * a[j]
-            at += m
-        for i in range(m):
-            for j in range(m):
-                d_P[p, i, j] -= 0.5 * counts[p] * Q[i, j]
-    return total, d_mu, d_log_sd, d_P
+    d_mu, d_log_sd = np.zeros(len(y)), np.zeros(len(y))
+    d_P, d_T = np.zeros(P.shape), np.zeros(T.shape)
+    Q, logs = _inverses(P, rows.lengths)
+    value = -0.5 * _LOG_2PI * len(y) - np.sum(rows.counts * logs) - np.sum(log_sd)
+    if not np.isfinite(value):
+        return -np.inf, d_mu, d_log_sd, d_P, d_T
+    f, leaf = Z.shape[1], rows.leaf
+    x, W, a, QW, scale = _standardise(y, mu, log_sd, P, Q, Z, rows)
+    WW, We = _sums(W, a, QW, leaf, np.int64(tree.counts[0]) if f else 1)
+    gained, mean, covariance = _posterior(tree, WW, We, T, d_T)
+    value += gained - 0.5 * np.sum(x * a)
+    for k in range(f):
+        for i in range(len(y)):
+            x[i] -= W[k, i] * mean[k, leaf[i]]
+            a[i] -= QW[k, i] * mean[k, leaf[i]]
+    BW = _product(covariance, W, leaf)
+    for i in range(len(y)):
+        row = rows.order[i]
+        d_mu[row] = a[i] * scale[i]
+        d_log_sd[row] = a[i] * x[i] - 1.0
+        for k in range(f):
+            d_log_sd[row] += QW[k, i] * BW[k, i]
+    if P.shape[2] > 1:
+        _slope_of_inverses(Q, rows, a, QW, _product(covariance, QW, leaf), d_P)
+    else:
+        _slope_of_steps(P, rows, x, W, BW, d_P)
+    return value, d_mu, d_log_sd, d_P, d_T
 
 
-class CorrelatedNormal(Op):
-    """`log_density` in a PyTensor graph; its slopes are further outputs of the same pass."""
+@njit(error_model="numpy")
+def _draw_effects(y, mu, log_sd, P, Z, T, rows, tree, noise):
+    """Draw standardised effects from their posterior, given draws of all else.
 
-    __props__ = ()
-
-    def make_node(self, *inputs: Any) -> Apply:
-        """Take y, mu, log_sd, P, order, lengths and counts."""
-        floats = [pt.as_tensor(v).astype("float64") for v in inputs[:4]]
-        whole = [pt.as_tensor(v).astype("int64") for v in inputs[4:]]
-        outputs = [pt.dscalar(), pt.dvector(), pt.dvector(), pt.dtensor3()]
-        return Apply(self, [*floats, *whole], outputs)
-
-    def perform(self, node: Apply, inputs: Sequence[Any], output_storage: Any) -> None:
-        """Evaluate without a graph compiler."""
-        found = log_density(*inputs)
-        for storage, value in zip(output_storage, found, strict=True):
-            storage[0] = np.asarray(value)
-
-    def pullback(
-        self, inputs: Sequence[Any], outputs: Sequence[Any], cotangents: Sequence[Any]
-    ) -> list[Any]:
-        """Slopes of the first output; the others are slopes themselves and have none."""
-        _, d_mu, d_log_sd, d_P = outputs
-        g = cotangents[0]
-        floats = [-g * d_mu, g * d_mu, g * d_log_sd, g * d_P]
-        return [*floats, *(disconnected_type() for _ in inputs[4:])]
-
-    def connection_pattern(self, node: Apply) -> list[list[bool]]:
-        """Only the first output is meant to be differentiated."""
-        return [[k < 4, False, False, False] for k in range(len(node.inputs))]
+    Parameters
+    ----------
+    y, Z, rows, tree
+        See `log_density`.
+    mu, log_sd, P, T
+        The same with a first axis of draws.
+    noise : array, shape (draws, effects of all groups)
+        Standard normal numbers, level by level (groups, effects); the effects take their place.
+    """
+    groups = np.int64(tree.counts[0])
+    for i in range(len(noise)):
+        Q, _ = _inverses(P[i], rows.lengths)
+        _, W, Qe, QW, _ = _standardise(y, mu[i], log_sd[i], P[i], Q, Z, rows)
+        WW, We = _sums(W, Qe, QW, rows.leaf, groups)
+        K, h, _ = eliminate(tree, _records(WW), We, T[i], np.ones(1))
+        draw(tree, K, h, noise[i])
 
 
-@register_funcify_default_op_cache_key(CorrelatedNormal)
-def _to_numba(op: CorrelatedNormal, node: Apply, **_: Any) -> Any:
-    @njit
-    def evaluate(y, mu, log_sd, P, order, lengths, counts):
-        total, d_mu, d_log_sd, d_P = log_density(y, mu, log_sd, P, order, lengths, counts)
-        return np.asarray(total), d_mu, d_log_sd, d_P
+@cache
+def draw_effects() -> Any:
+    """The compiled `_draw_effects`; numba finds it on disk unless the edition changed."""
+    edition = EDITION
 
-    return evaluate, 1
+    def run(y, mu, log_sd, P, Z, T, rows, tree, noise):
+        if edition:
+            _draw_effects(y, mu, log_sd, P, Z, T, rows, tree, noise)
+
+    return on_disk(lambda cache: njit(cache=cache)(run))

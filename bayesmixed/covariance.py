@@ -7,8 +7,8 @@ and PyTensor alike, and states its parameters with their exact supports.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import cos, inf, pi
 from types import MappingProxyType
 from typing import Any
@@ -16,121 +16,12 @@ from typing import Any
 from bayesmixed import backend as bk
 from bayesmixed._errors import BayesmixedError, lookup
 from bayesmixed.backend import Array
-from bayesmixed.priors import Interval, Prior
-
-
-@dataclass(frozen=True)
-class CorrelationParameter:
-    """One parameter of a structure, or a vector of them.
-
-    Parameters
-    ----------
-    name : str
-        As in the posterior.
-    prior : Prior or tuple of Prior
-        The default, for a vector one for each element. ``LKJ`` makes a correlation matrix.
-    support : tuple of float
-        The open interval where it lies.
-    dim : str
-        What a vector or matrix runs over: ``"lag"``, ``"band"`` (some of the lags), ``"step"``
-        (from a visit to the next) or ``"visit"``; empty for a single number.
-    """
-
-    name: str
-    prior: Prior | tuple[Prior, ...]
-    support: Interval = (-1.0, 1.0)
-    dim: str = ""
-
-    @property
-    def priors(self) -> tuple[Prior, ...]:
-        """The default of each element."""
-        return self.prior if isinstance(self.prior, tuple) else (self.prior,)
-
-
-type Derived = Callable[[Mapping[str, Array]], Array]
+from bayesmixed.priors import Prior
+from bayesmixed.structure import CorrelationParameter, Derived, Structure
 
 
 def _flat(lower: float = -1.0, upper: float = 1.0) -> Prior:
     return Prior("Uniform", lower=lower, upper=upper)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Structure:
-    """A correlation structure: the base of all of them.
-
-    Parameters
-    ----------
-    time : str or tuple of str
-        Column with the visit or time; several for places in space.
-    within : str
-        Column whose values share a series, such as the patient. Different series are independent.
-    heterogeneous : bool
-        Whether each visit has a standard deviation of its own.
-    by : str, optional
-        Column, constant within a series, for each of whose values (arms of a trial) all
-        parameters are separate.
-    """
-
-    time: str | tuple[str, ...]
-    within: str
-    heterogeneous: bool = False
-    by: str | None = None
-
-    #: Whether times are counted (first visit, second, ...) rather than measured.
-    counted = True
-    #: Whether the distance of counted visits enters as a number of steps of one size.
-    equally_spaced = False
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns with times or coordinates."""
-        return (self.time,) if isinstance(self.time, str) else tuple(self.time)
-
-    def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
-        """What the structure has to learn.
-
-        Parameters
-        ----------
-        size : int
-            Number of distinct visits.
-        spread : float
-            Typical distance between the times of a series, in their units.
-        """
-        raise NotImplementedError
-
-    def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
-        """Correlation matrices, shape (..., m, m).
-
-        Parameters
-        ----------
-        parameters : mapping of str to array
-            By name: numbers, vectors, or matrices.
-        times : array, shape (..., m, columns)
-            Positions from 0 among the distinct visits where times are counted; else the times.
-        """
-        raise NotImplementedError
-
-    def derived(self, size: int) -> Mapping[str, tuple[str, Derived]]:
-        """Further quantities of the posterior: what each runs over (as `dim`), and how."""
-        return {}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: the class by name, and its fields."""
-        return {"structure": type(self).__name__, **vars(self)}
-
-    @property
-    def name(self) -> str:
-        """The structure in words."""
-        words = "".join(f" {c.lower()}" if c.isupper() else c for c in type(self).__name__).strip()
-        return f"heterogeneous {words}" if self.heterogeneous else words
-
-    def __str__(self) -> str:
-        """As one would write it."""
-        inner = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if self._differs(f)]
-        return f"{type(self).__name__}({', '.join(inner)})"
-
-    def _differs(self, of: Any) -> bool:
-        return bool(getattr(self, of.name) != of.default)
 
 
 def _lags(times: Any) -> Array:
@@ -139,6 +30,12 @@ def _lags(times: Any) -> Array:
     if times.shape[-1] == 1:
         return abs(off[..., 0])
     return bk.sqrt((off**2).sum(axis=-1))
+
+
+def _since(times: Any) -> Array:
+    """Distances of all times but the first from the one before, shape (..., m - 1)."""
+    off = times[..., 1:, :] - times[..., :-1, :]
+    return abs(off[..., 0])
 
 
 def _codes(times: Any) -> tuple[Any, Any]:
@@ -194,6 +91,10 @@ class AR1(Structure):
         """phi^|i - j|."""
         return _power(parameters["phi"], _lags(times))
 
+    def steps(self, parameters: Mapping[str, Array], times: Any) -> Array:
+        """Phi to the power of the steps since the last measurement."""
+        return _power(parameters["phi"], _since(times))
+
 
 @dataclass(frozen=True, kw_only=True)
 class ContinuousAR1(Structure):
@@ -208,6 +109,10 @@ class ContinuousAR1(Structure):
     def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
         """phi^|s - t|."""
         return _power(parameters["phi"], _lags(times), least=1e-12)
+
+    def steps(self, parameters: Mapping[str, Array], times: Any) -> Array:
+        """Phi to the power of the time since the last measurement."""
+        return _power(parameters["phi"], _since(times), least=1e-12)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,9 +226,17 @@ class Antedependence(Structure):
 
     def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
         """The product of the correlations between i and j."""
-        rho, (one, other) = parameters["rho"], _codes(times)
-        first, last = bk.minimum(one, other), bk.maximum(one, other)
-        total: Array = 1.0 + 0.0 * _lags(times)
+        one, other = _codes(times)
+        return self._product(parameters, bk.minimum(one, other), bk.maximum(one, other))
+
+    def steps(self, parameters: Mapping[str, Array], times: Any) -> Array:
+        """The product of the correlations since the last measurement."""
+        visits = times[..., 0].astype("int64")
+        return self._product(parameters, visits[..., :-1], visits[..., 1:])
+
+    def _product(self, parameters: Mapping[str, Array], first: Any, last: Any) -> Array:
+        rho = parameters["rho"]
+        total: Array = 1.0 + 0.0 * (first + last)
         for k in range(bk.length(rho)):
             total = total * bk.where((first <= k) & (k < last), rho[k], 1.0)
         return total
@@ -383,6 +296,12 @@ class _Distance(Structure):
 @dataclass(frozen=True, kw_only=True)
 class Exponential(_Distance):
     """exp(-d/range)."""
+
+    def steps(self, parameters: Mapping[str, Array], times: Any) -> Array | None:
+        """Of times, not of places, and without a nugget."""
+        if self.nugget or len(self.columns) > 1:
+            return None
+        return self._shape(_since(times) / parameters["range"])
 
     def _shape(self, distance: Array) -> Array:
         return bk.exp(-distance)

@@ -9,12 +9,13 @@ import pandas as pd
 from bayesmixed import formula
 from bayesmixed._errors import BayesmixedError, PriorError, listed
 from bayesmixed.budget import VarianceBudget
-from bayesmixed.covariance import STRUCTURES, Structure
+from bayesmixed.covariance import STRUCTURES
 from bayesmixed.family import Family
 from bayesmixed.hierarchy import Hierarchy
 from bayesmixed.links import Link
 from bayesmixed.priors import Prior
 from bayesmixed.spec import ModelSpec, PredictorSpec, quoted
+from bayesmixed.structure import Structure
 
 type Priors = Mapping[str, Prior | VarianceBudget]
 

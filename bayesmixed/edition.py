@@ -8,8 +8,9 @@ from zlib import crc32
 
 # Numba looks only at the file of the function that it keeps, not at those that it calls.
 _FILES = (
-    *("elimination.py", "evaluator.py", "forms.py", "group_effects.py", "instructions.py"),
-    *("lkj.py", "machine.py", "normal.py", "pointers.py", "univariate.py"),
+    *("correlated.py", "correlated_op.py", "elimination.py", "evaluator.py", "forms.py"),
+    *("group_effects.py", "instructions.py", "lkj.py", "machine.py", "normal.py"),
+    *("pointers.py", "univariate.py"),
 )
 
 #: A number above 0 that changes with any of the files.

@@ -18,7 +18,7 @@ import xarray as xr
 
 from bayesmixed._errors import BayesmixedError, StorageError
 from bayesmixed.convergence import Convergence, assess
-from bayesmixed.covariance import STRUCTURES, Structure
+from bayesmixed.covariance import STRUCTURES
 from bayesmixed.data import Table
 from bayesmixed.design import Design, build_design
 from bayesmixed.families import FAMILIES
@@ -26,6 +26,7 @@ from bayesmixed.family import Family
 from bayesmixed.links import LINKS, Link
 from bayesmixed.names import suffix
 from bayesmixed.spec import ModelSpec
+from bayesmixed.structure import Structure
 from bayesmixed.tables import formats
 from bayesmixed.whole import Whole
 

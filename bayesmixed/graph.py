@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -157,18 +158,20 @@ def _recovery(
     wanted = model.replace_rvs_by_values([model[name] for name in public])
     batched = {v: v.type.clone(shape=(None, *v.type.shape))(f"{v.name}") for v in values}
 
+    @cache
+    def function() -> Any:
+        outputs = vectorize_graph(wanted, batched)
+        inputs = list(batched.values())
+        with interpreted() as mode:
+            return pytensor.function(inputs, outputs, mode=mode, on_unused_input="ignore")
+
     def recover(x: Floats, _: np.random.Generator) -> dict[str, Floats]:
         parts, at = [], 0
         for shape in shapes:
             length = int(np.prod(shape, dtype=int))
             parts.append(x[:, at : at + length].reshape((len(x), *shape)))
             at += length
-        outputs = vectorize_graph(wanted, batched)
-        with interpreted() as mode:
-            function = pytensor.function(
-                list(batched.values()), outputs, mode=mode, on_unused_input="ignore"
-            )
-            result = function(*parts)
+        result = function()(*parts)
         # A variable that is the same in every draw comes back without the draws' axis.
         return {
             name: np.broadcast_to(r, (len(x), *r.shape[r.ndim - w.ndim :])).copy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,16 @@ def parents(inner: NDArray[np.intp], outer: NDArray[np.intp]) -> NDArray[np.intp
     first = np.zeros(count, dtype=np.intp)
     first[inner] = outer
     return first if np.array_equal(first[inner], outer) else None
+
+
+def enclosing(indices: Sequence[NDArray[np.intp]]) -> NDArray[np.intp]:
+    """The group around each group, level by level from the inside out, for all but the last."""
+    found = [np.zeros(0, dtype=np.intp)]
+    for inner, outer in pairwise(indices):
+        around = parents(inner, outer)
+        assert around is not None, "levels lie in one another"
+        found.append(around)
+    return np.concatenate(found)
 
 
 def offenders(inner: NDArray[np.intp], outer: NDArray[np.intp]) -> Mapping[int, NDArray[np.intp]]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesmixed._errors import BayesmixedError
+from bayesmixed._errors import BayesmixedError, listed
 from bayesmixed.compress import Sums, add_up, cross_products, places, unique_rows
 from bayesmixed.design import Design
-from bayesmixed.groups import parents
+from bayesmixed.groups import enclosing, parents
 from bayesmixed.instructions import Program
 from bayesmixed.layout import Layout
 from bayesmixed.predictor import PredictorDesign, RandomDesign
@@ -32,16 +31,21 @@ type Floats = NDArray[np.float64]
 type Marginalize = Literal["auto", True, False]
 
 
-def chain(predictor: PredictorDesign) -> tuple[RandomDesign, ...]:
+def chain(design: Design) -> tuple[RandomDesign, ...]:
     """Groupings that can be integrated out together, from the inside out.
 
     The one with the most groups, and those around it that lie in one another. The effects of
-    groupings that cross them are sampled.
+    groupings that cross them are sampled. Where residuals are correlated, rows of a series belong
+    together, and the first is the grouping with the most groups among those that hold whole series.
     """
+    predictor = design.predictors[design.family.parameters[0].name]
+    inside = None if design.series is None else design.series.index
     found: list[RandomDesign] = []
     for random in sorted(predictor.random, key=lambda r: (-len(r.groups.labels), -r.size)):
-        if not found or parents(found[-1].groups.index, random.groups.index) is not None:
+        index = random.groups.index
+        if inside is None or parents(inside, index) is not None:
             found.append(random)
+            inside = index
     return tuple(found)
 
 
@@ -66,7 +70,14 @@ def choose_integrated(
     if marginalize not in ("auto", True, False):
         raise BayesmixedError(f'marginalize={marginalize!r}: "auto", True or False is needed.')
     predictor = design.predictors[design.family.parameters[0].name]
-    exact = design.spec.is_exact
+    exact = design.spec.is_normal
+    levels = chain(design)
+    if marginalize is True and exact and predictor.random and not levels:
+        raise BayesmixedError(
+            f"marginalize=True: {listed(r.name for r in predictor.random)} split series of "
+            f"{design.spec.residual}; beside correlated residuals effects can be integrated out "
+            'only of groups that hold whole series. Use marginalize="auto".'
+        )
     if marginalize is True and not (exact and predictor.random):
         raise BayesmixedError(
             "marginalize=True: effects can be integrated out exactly where there are some and the "
@@ -77,7 +88,7 @@ def choose_integrated(
         )
     if not (exact and marginalize):
         return ()
-    return tuple(r.name for r in chain(predictor) if r.name not in (centered or ()))
+    return tuple(r.name for r in levels if r.name not in (centered or ()))
 
 
 def gaussian_program(design: Design, layout: Layout, levels: Sequence[str]) -> Program:
@@ -124,7 +135,7 @@ def gaussian_program(design: Design, layout: Layout, levels: Sequence[str]) -> P
         "stratum": stratum,
         "sizes": [r.size for r in nested],
         "counts": [len(r.groups.labels) for r in nested],
-        "parents": _parents(nested),
+        "parents": enclosing([r.groups.index for r in nested]),
         "levels": [layout.effects[f"_{name}"].covariance for name in levels],
     }
     shape = [0, 0, 0, strata_form, 1]
@@ -299,13 +310,3 @@ def _coupling(found: _Products) -> dict[str, Any]:
         add(pair_stratum=one.keys[0], pair=one.sums[0])
         add(pair_first=one.keys[1], pair_second=one.keys[2])
     return {name: np.concatenate(parts, axis=-1) for name, parts in arrays.items()}
-
-
-def _parents(nested: Sequence[RandomDesign]) -> NDArray[np.intp]:
-    """For every group but the outermost the one around it, level by level."""
-    found = [np.zeros(0, dtype=np.intp)]
-    for inner, outer in pairwise(nested):
-        above = parents(inner.groups.index, outer.groups.index)
-        if above is not None:
-            found.append(above)
-    return np.concatenate(found)

@@ -14,7 +14,6 @@ import xarray as xr
 from rich.console import Console
 
 from bayesmixed._errors import DataError, PriorError, listed, lookup
-from bayesmixed.covariance import Structure
 from bayesmixed.data import Missing, to_pandas
 from bayesmixed.defaults import AssignedPrior, assign_priors
 from bayesmixed.design import Design, build_design
@@ -33,6 +32,7 @@ from bayesmixed.partitions import Partitions
 from bayesmixed.run import Run, run_density
 from bayesmixed.sample import Settings
 from bayesmixed.spec import ModelSpec
+from bayesmixed.structure import Structure
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -70,8 +70,7 @@ class Model:
         outcome, as in a meta-analysis.
     residual : Structure, optional
         How the residuals of a patient's visits are correlated, such as
-        ``bm.AR1(time="visit", within="Subject")``; see `covariance`. Effects of groups are then
-        sampled.
+        ``bm.AR1(time="visit", within="Subject")``; see `covariance`.
     center : bool
         Whether the intercept's prior is for the predictors at their means. The reported
         intercept is on the raw scale either way.
@@ -332,7 +331,7 @@ class Model:
             Whether to show progress.
         target_accept : float
             Aimed-at acceptance probability; higher means smaller steps. Unless given it is 0.9,
-            and 0.8 where no effects are sampled.
+            and 0.8 where no effects are sampled and residuals are independent.
         max_depth : int
             Deepest tree of NUTS.
         sampler : {"nutpie", "pymc"}
@@ -351,8 +350,9 @@ class Model:
         """
         if target_accept is None:
             every = [r for p in self.design.predictors.values() for r in p.random]
-            smooth = sampler == "nutpie" and len(every) == len(self.integrated)
-            target_accept = 0.8 if smooth else 0.9
+            exact = sampler == "nutpie" and len(every) == len(self.integrated)
+            # Where residuals are correlated, variances between and within series trade places.
+            target_accept = 0.8 if exact and self.design.series is None else 0.9
         settings = Settings(draws, tune, chains, seed, target_accept, max_depth, progress, cores)
         ways = {"nutpie": self._run, "pymc": self._run_pymc}
         run = lookup(ways, sampler, "sampler")(settings)
@@ -383,6 +383,10 @@ class Model:
         program = state(self.design, self._priors, self.centered, self.integrated)
         if program is not None:
             return program
+        if self.integrated:
+            from bayesmixed.correlated_density import correlated_density
+
+            return correlated_density(self.design, self._priors, self.centered, self.integrated)
         from bayesmixed.graph import log_density
 
         return log_density(self.pymc, public_names(self.design))

@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesmixed._errors import DataError, listed
-from bayesmixed.covariance import CorrelationParameter, Derived, Structure
 from bayesmixed.data import is_numeric
+from bayesmixed.structure import CorrelationParameter, Derived, Structure
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int64]
@@ -57,6 +57,14 @@ class Series:
     def size(self) -> int:
         """Number of distinct visits."""
         return len(self.visits)
+
+    @property
+    def index(self) -> Integers:
+        """Each row's series, counted in the order of `order`."""
+        found = np.empty(len(self.order), dtype=np.int64)
+        lengths = np.repeat(self.lengths, self.counts)
+        found[self.order] = np.repeat(np.arange(len(lengths)), lengths)
+        return found
 
     @property
     def parameters(self) -> tuple[CorrelationParameter, ...]:
@@ -116,14 +124,19 @@ class Series:
         ----------
         rng : numpy.random.Generator
         mu, sd : array, shape (rows,)
-        P : array, shape (patterns, longest, longest)
-            Correlations.
+        P : array, shape (patterns, longest, longest) or (patterns, longest - 1, 1)
+            Correlations of all times, or of each time with the one before (see `Structure.steps`).
         """
         y, at = np.array(mu, dtype=np.float64), 0
         for length, count, one in zip(self.lengths, self.counts, P, strict=True):
             rows = self.order[at : at + length * count].reshape(count, length)
-            factor = np.linalg.cholesky(one[:length, :length])
-            y[rows] += sd[rows] * (rng.normal(size=(count, length)) @ factor.T)
+            z = rng.normal(size=(count, length))
+            if one.shape[-1] == 1:
+                for i, r in enumerate(one[: length - 1, 0], start=1):
+                    z[:, i] = r * z[:, i - 1] + np.sqrt(1 - r**2) * z[:, i]
+            else:
+                z = z @ np.linalg.cholesky(one[:length, :length]).T
+            y[rows] += sd[rows] * z
             at += length * count
         return y
 

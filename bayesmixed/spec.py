@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bayesmixed.budget import VarianceBudget
-from bayesmixed.covariance import Structure, structure_from
+from bayesmixed.covariance import structure_from
 from bayesmixed.families import FAMILIES, get_family
 from bayesmixed.family import Family
 from bayesmixed.links import LINKS, Link, get_link
 from bayesmixed.priors import Prior
+from bayesmixed.structure import Structure
 
 
 def quoted(name: str) -> str:
@@ -136,10 +137,14 @@ class ModelSpec:
         return self.family is not ours[0] or self.link is not ours[1]
 
     @property
-    def is_exact(self) -> bool:
+    def is_normal(self) -> bool:
         """Whether the outcome is normal about its predictor, so that effects integrate out."""
-        normal = self.family.is_normal and self.link.name == "identity" and not self.is_own
-        return normal and self.residual is None
+        return self.family.is_normal and self.link.name == "identity" and not self.is_own
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is normal and rows are independent given the effects."""
+        return self.is_normal and self.residual is None
 
     @property
     def kernel(self) -> str | None:

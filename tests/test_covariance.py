@@ -15,11 +15,14 @@ from scipy import stats
 
 import bayesmixed as bm
 from bayesmixed import backend as bk
-from bayesmixed.correlated import CorrelatedNormal, log_density
-from bayesmixed.covariance import STRUCTURES, CorrelationParameter
+from bayesmixed.correlated import Rows, log_density
+from bayesmixed.correlated_op import CorrelatedNormal
+from bayesmixed.covariance import STRUCTURES
+from bayesmixed.elimination import Tree
 from bayesmixed.graph import interpreted
 from bayesmixed.names import public_names
 from bayesmixed.series import Series
+from bayesmixed.structure import CorrelationParameter
 
 LOAD = bm.datasets.load
 SIZES = range(2, 7)
@@ -184,6 +187,13 @@ def _series(structure, frame):
     return series, found
 
 
+def _without_effects(series):
+    """What the density takes besides parameters where no effects are integrated out."""
+    none = np.zeros(0, np.int32)
+    rows = Rows(series.order, series.lengths, series.counts, np.zeros(len(series.order), int))
+    return np.zeros((len(series.order), 0)), np.zeros((0, 0)), rows, Tree(none, none, none)
+
+
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_density_and_slopes_of_series(name):
     """Against SciPy's normal patient by patient, and finite differences."""
@@ -198,7 +208,7 @@ def test_density_and_slopes_of_series(name):
     ).copy()
     y, mu = frame["y"].to_numpy(), rng.normal(size=len(frame))
     log_sd = rng.normal(size=len(frame)) * 0.3
-    shape = (series.order, series.lengths, series.counts)
+    shape = _without_effects(series)
     expected = 0.0
     for p, rows in members:
         assert frame["id"].iloc[rows].nunique() == 1
@@ -208,6 +218,12 @@ def test_density_and_slopes_of_series(name):
         expected += normal.logpdf(y[rows])
     found, *slopes = log_density(y, mu, log_sd, P, *shape)
     assert found == pytest.approx(expected, rel=1e-10)
+    steps = structure.steps(values, series.times)
+    if steps is not None:
+        quick, *others = log_density(y, mu, log_sd, np.array(steps)[..., None], *shape)
+        assert quick == pytest.approx(expected, rel=1e-10)
+        for one, other in zip(slopes[:2], others, strict=False):
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10)
     for k, at in enumerate((mu, log_sd)):
         step = rng.normal(size=at.shape) * 1e-6
         ends = []
@@ -219,7 +235,10 @@ def test_density_and_slopes_of_series(name):
     variables = {k: pt.tensor(k, shape=np.shape(v), dtype="float64") for k, v in values.items()}
     if not variables:
         return
-    total = CorrelatedNormal()(y, mu, log_sd, structure.matrix(variables, series.times), *shape)[0]
+    Z, T, rows, tree = shape
+    P = structure.steps(variables, series.times)
+    P = structure.matrix(variables, series.times) if P is None else P[..., None]
+    total = CorrelatedNormal()(y, mu, log_sd, P, T, Z, *rows, *tree)[0]
     with interpreted() as mode:
         outputs = [total, *pytensor.grad(total, list(variables.values()))]
         function = pytensor.function(list(variables.values()), outputs, mode=mode)
@@ -293,8 +312,13 @@ def test_places_in_space():
 def test_not_positive_definite_has_no_density():
     P = np.array([[[1.0, 1.2], [1.2, 1.0]]])
     two = np.zeros(2)
-    found, *_ = log_density(two, two, two, P, np.array([0, 1]), np.array([2]), np.array([1]))
-    assert found == -np.inf
+    rows = Rows(np.array([0, 1]), np.array([2]), np.array([1]), np.zeros(2, int))
+    none = np.zeros(0, np.int32)
+    for given in (P, P[:, :1, 1:]):
+        found, *_ = log_density(
+            two, two, two, given, np.zeros((2, 0)), np.zeros((0, 0)), rows, Tree(none, none, none)
+        )
+        assert found == -np.inf
 
 
 MODELS = {
@@ -484,7 +508,7 @@ def test_a_structure_from_outside_works_and_is_saved(tmp_path):
             },
             "given twice",
         ),
-        ({"marginalize": True}, "integrated out"),
+        ({"marginalize": True, "formula": "y ~ visit + (1 | visit)"}, "whole series"),
     ],
 )
 def test_bad_input_has_its_own_sentence(changed, message):
@@ -494,8 +518,9 @@ def test_bad_input_has_its_own_sentence(changed, message):
     frame["week"] = "week" + (4 * frame["visit"] + 4).astype(str)
     frame = change.pop("data", lambda d: d)(frame)
     options = {"residual": bm.AR1(time="visit", within="id")} | change
+    formula = options.pop("formula", "y ~ visit + (1 | arm)")
     with pytest.raises(bm.BayesmixedError, match=message):
-        bm.Model("y ~ visit + (1 | arm)", frame, **options)
+        bm.Model(formula, frame, **options)
 
 
 def test_what_takes_rows_as_independent_is_refused(orthodont):

@@ -1,0 +1,133 @@
+"""What a structure of residual correlation is: the base of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from bayesmixed.backend import Array
+from bayesmixed.priors import Interval, Prior
+
+
+@dataclass(frozen=True)
+class CorrelationParameter:
+    """One parameter of a structure, or a vector of them.
+
+    Parameters
+    ----------
+    name : str
+        As in the posterior.
+    prior : Prior or tuple of Prior
+        The default, for a vector one for each element. ``LKJ`` makes a correlation matrix.
+    support : tuple of float
+        The open interval where it lies.
+    dim : str
+        What a vector or matrix runs over: ``"lag"``, ``"band"`` (some of the lags), ``"step"``
+        (from a visit to the next) or ``"visit"``; empty for a single number.
+    """
+
+    name: str
+    prior: Prior | tuple[Prior, ...]
+    support: Interval = (-1.0, 1.0)
+    dim: str = ""
+
+    @property
+    def priors(self) -> tuple[Prior, ...]:
+        """The default of each element."""
+        return self.prior if isinstance(self.prior, tuple) else (self.prior,)
+
+
+type Derived = Callable[[Mapping[str, Array]], Array]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Structure:
+    """A correlation structure: the base of all of them.
+
+    Parameters
+    ----------
+    time : str or tuple of str
+        Column with the visit or time; several for places in space.
+    within : str
+        Column whose values share a series, such as the patient. Different series are independent.
+    heterogeneous : bool
+        Whether each visit has a standard deviation of its own.
+    by : str, optional
+        Column, constant within a series, for each of whose values (arms of a trial) all
+        parameters are separate.
+    """
+
+    time: str | tuple[str, ...]
+    within: str
+    heterogeneous: bool = False
+    by: str | None = None
+
+    #: Whether times are counted (first visit, second, ...) rather than measured.
+    counted = True
+    #: Whether the distance of counted visits enters as a number of steps of one size.
+    equally_spaced = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns with times or coordinates."""
+        return (self.time,) if isinstance(self.time, str) else tuple(self.time)
+
+    def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
+        """What the structure has to learn.
+
+        Parameters
+        ----------
+        size : int
+            Number of distinct visits.
+        spread : float
+            Typical distance between the times of a series, in their units.
+        """
+        raise NotImplementedError
+
+    def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
+        """Correlation matrices, shape (..., m, m).
+
+        Parameters
+        ----------
+        parameters : mapping of str to array
+            By name: numbers, vectors, or matrices.
+        times : array, shape (..., m, columns)
+            Positions from 0 among the distinct visits where times are counted; else the times.
+        """
+        raise NotImplementedError
+
+    def steps(self, parameters: Mapping[str, Array], times: Any) -> Array | None:
+        """Correlations of each time with the one before, shape (..., m - 1), of a Markov process.
+
+        Where all other correlations are products of these, the density takes time that is linear
+        in the number of measurements. None for any other structure.
+
+        Parameters
+        ----------
+        parameters, times
+            See `matrix`.
+        """
+        return None
+
+    def derived(self, size: int) -> Mapping[str, tuple[str, Derived]]:
+        """Further quantities of the posterior: what each runs over (as `dim`), and how."""
+        return {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: the class by name, and its fields."""
+        return {"structure": type(self).__name__, **vars(self)}
+
+    @property
+    def name(self) -> str:
+        """The structure in words."""
+        words = "".join(f" {c.lower()}" if c.isupper() else c for c in type(self).__name__).strip()
+        return f"heterogeneous {words}" if self.heterogeneous else words
+
+    def __str__(self) -> str:
+        """As one would write it."""
+        inner = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if self._differs(f)]
+        return f"{type(self).__name__}({', '.join(inner)})"
+
+    def _differs(self, of: Any) -> bool:
+        return bool(getattr(self, of.name) != of.default)
