@@ -226,6 +226,11 @@ def _constant(design: Design, parameter: Parameter, priors: Priors) -> Any:
         return pm.Data("log_sampling_sd", np.log(design.sampling_sd), dims="row")
     if parameter.support == "ordered":
         return pm.modelcontext(None)[f"{parameter.name}_centered"]
+    if parameter.name == "sigma" and design.spreads is not None:
+        spreads = design.spreads
+        each = vector("sigma", [priors[name].prior for name in spreads.names], spreads.dim)
+        index = pm.Data("index_sigma", spreads.index, dims="row")
+        return parameter.links[0].forward(each)[index]
     return parameter.links[0].forward(priors[parameter.name].prior.variable(parameter.name))
 
 

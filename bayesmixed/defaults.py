@@ -133,8 +133,11 @@ def assign_priors(design: Design) -> Mapping[str, AssignedPrior]:
         elif parameter.name == "sigma" and design.sampling_sd is not None:
             continue
         elif parameter.prior is not None:
-            chosen = parameter.prior(scale.outcome)
-            defaults[parameter.name] = (parameter.support, AssignedPrior(chosen, "default"))
+            assigned = AssignedPrior(parameter.prior(scale.outcome), "default")
+            names = [parameter.name]
+            if parameter.name == "sigma" and design.spreads is not None:
+                names = design.spreads.names
+            defaults |= dict.fromkeys(names, (parameter.support, assigned))
     return _override(design, defaults | _residual_defaults(design))
 
 

@@ -26,6 +26,7 @@ from bayesmixed.outcome import check_support, known_sd, known_trials, outcome, r
 from bayesmixed.predictor import Floats, PredictorDesign, build_predictor
 from bayesmixed.series import Series
 from bayesmixed.spec import ModelSpec
+from bayesmixed.spreads import Spreads
 from bayesmixed.whole import Counted, Whole
 
 # Names of variables and dimensions in every model; a grouping cannot have one of them too.
@@ -64,6 +65,8 @@ class Design:
         Where not all rows are in memory.
     series : Series, optional
         Where residuals are correlated: whose rows belong together, and when they were measured.
+    spreads : Spreads, optional
+        Where residual standard deviations differ by visit or arm: which one each row has.
     """
 
     spec: ModelSpec
@@ -75,6 +78,7 @@ class Design:
     categories: tuple[str, ...] = ()
     whole: Whole | None = None
     series: Series | None = None
+    spreads: Spreads | None = None
 
     @property
     def rows(self) -> int:
@@ -188,7 +192,9 @@ class Design:
         trials = given(spec.trials) or ("1" if self.family.has_trials else None)
         known_sds = given(spec.sampling_sd)
         spec = replace(spec, response="0", trials=trials, sampling_sd=known_sds, residual=None)
-        rows = select(frame, variables(spec), "raise").frame
+        own = () if self.spreads is None else self.spreads.columns
+        known = [name for name in own if name in frame.columns]
+        rows = select(frame, dict.fromkeys([*variables(spec), *known]), "raise").frame
         return replace(
             self,
             table=Table(rows, {}, 0),
@@ -198,6 +204,7 @@ class Design:
             sampling_sd=known_sd(spec, rows),
             whole=None,
             series=None,
+            spreads=None if self.spreads is None else self.spreads.at(rows),
         )
 
     @property
@@ -300,7 +307,10 @@ def build_design(
         for name, p in spec.predictors.items()
     }
     series = None if spec.residual is None else Series.of(spec.residual, frame)
-    design = Design(spec, table, y, predictors, trials, sampling_sd, categories, whole, series)
+    spreads = None if spec.residual is None else Spreads.of(spec.residual, frame)
+    design = Design(
+        spec, table, y, predictors, trials, sampling_sd, categories, whole, series, spreads
+    )
     _check_names(design)
     _check_row_effects(design)
     _check_same_groups(design)

@@ -14,7 +14,7 @@ from bayesmixed.family import Family
 from bayesmixed.hierarchy import Hierarchy
 from bayesmixed.links import Link
 from bayesmixed.priors import Prior
-from bayesmixed.spec import ModelSpec, PredictorSpec, quoted
+from bayesmixed.spec import ModelSpec, PredictorSpec
 from bayesmixed.structure import Structure
 
 type Priors = Mapping[str, Prior | VarianceBudget]
@@ -79,7 +79,7 @@ def build_spec(
             f"give formulas for {listed(p.name for p in family.parameters[1:])}."
         )
     if residual is not None:
-        others = {**_own_spreads(family, residual, others, sampling_sd), **others}
+        _check_residual(family, residual, "sigma" in others or sampling_sd is not None)
     given = dict(priors or {})
     budget = given.pop(BUDGET, None)
     for name, prior in given.items():
@@ -105,13 +105,8 @@ def build_spec(
     ), notes
 
 
-def _own_spreads(
-    family: Family,
-    residual: Structure,
-    others: Mapping[str, PredictorSpec],
-    sampling_sd: str | None,
-) -> dict[str, PredictorSpec]:
-    """The formula of sigma that gives each visit, or arm, a standard deviation of its own."""
+def _check_residual(family: Family, residual: Structure, own_sigma: bool) -> None:
+    """Refuse correlated residuals where a family has none, or sigma is given twice."""
     if not isinstance(residual, Structure):
         raise BayesmixedError(
             f'residual={residual!r}: write residual=bm.AR1(time="visit", within="Subject"), or '
@@ -123,13 +118,8 @@ def _own_spreads(
             'family="gaussian". For a lognormal outcome write log(y) on the left; for counts and '
             "yes/no outcomes let effects vary within the patient, such as (1 + time | Subject)."
         )
-    parts = [residual.columns[0]] if residual.heterogeneous else []
-    parts += [residual.by] if residual.by is not None else []
-    if not parts:
-        return {}
-    if "sigma" in others or sampling_sd is not None:
+    if own_sigma and (residual.heterogeneous or residual.by is not None):
         raise BayesmixedError(
             "The residual standard deviation is given twice: by heterogeneous=True or by=, and by "
             "a formula for sigma or sampling_sd. Use one of them."
         )
-    return {"sigma": PredictorSpec("0 + " + ":".join(f"factor({quoted(p)})" for p in parts))}

@@ -22,7 +22,7 @@ from bayesmixed.covariance import STRUCTURES
 from bayesmixed.data import Table
 from bayesmixed.design import Design, build_design
 from bayesmixed.families import FAMILIES
-from bayesmixed.family import Family
+from bayesmixed.family import Family, Parameter
 from bayesmixed.links import LINKS, Link
 from bayesmixed.names import suffix
 from bayesmixed.spec import ModelSpec
@@ -179,10 +179,30 @@ class Fit:
             elif name == "sigma" and design.sampling_sd is not None:
                 found[name] = np.log(design.sampling_sd)[None, None]
             else:
-                value = self.posterior[name].to_numpy()
-                vector = parameter.support == "ordered"
-                found[name] = value if vector else parameter.links[0].forward(value)[..., None]
+                found[name] = self.constant(parameter, design)
         return found
+
+    def constant(self, parameter: Parameter, rows: Design) -> Any:
+        """A parameter without a formula on its link's scale, draws first.
+
+        Parameters
+        ----------
+        parameter : Parameter
+            One of the family's.
+        rows : Design
+            For which rows: residual standard deviations may differ by visit or arm.
+
+        Returns
+        -------
+        array, shape (chain, draw, 1), (chain, draw, row) or (chain, draw, threshold)
+        """
+        value = self.posterior[parameter.name].to_numpy()
+        if parameter.support == "ordered":
+            return value
+        found = parameter.links[0].forward(value)
+        if parameter.name == "sigma" and rows.spreads is not None:
+            return rows.spreads.of_rows(found)
+        return found[..., None]
 
     def pieces(self) -> Iterator[Fit]:
         """The fit cut into runs of consecutive draws, so that draws x rows fit in memory."""

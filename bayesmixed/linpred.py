@@ -153,7 +153,6 @@ def linear_predictor(
     design = fit.design if rows is None else rows
     design.need_rows("The linear predictor")
     whose = choices(design, groups)
-    posterior = fit.posterior
     centre: dict[str, Floats] = {}
     variance: dict[str, Floats] = {}
     for parameter in design.family.parameters:
@@ -168,9 +167,7 @@ def linear_predictor(
             if design.sampling_sd is not None:
                 centre[name] = np.log(design.sampling_sd)[None, None]
         else:
-            value = posterior[name].to_numpy()
-            vector = parameter.support == "ordered"
-            centre[name] = value if vector else parameter.links[0].forward(value)[..., None]
+            centre[name] = fit.constant(parameter, design)
     return LinearPredictor(design, centre, variance)
 
 

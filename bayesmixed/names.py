@@ -46,6 +46,8 @@ def coords(design: Design) -> dict[str, Any]:
             coords[f"{effect_dim(tail, random)}_bis"] = list(random.effects)
     if design.series is not None:
         coords |= residual_coords(design.series)
+    if design.spreads is not None:
+        coords[design.spreads.dim] = list(design.spreads.labels)
     if design.categories:
         coords["threshold"] = [
             f"{a}|{b}" for a, b in zip(design.categories, design.categories[1:], strict=False)
@@ -115,4 +117,6 @@ def dims(design: Design) -> dict[str, tuple[str, ...]]:
     for parameter in design.family.parameters:
         if parameter.support == "ordered":
             found[parameter.name] = ("threshold",)
+    if design.spreads is not None:
+        found["sigma"] = (design.spreads.dim,)
     return found

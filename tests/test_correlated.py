@@ -171,11 +171,8 @@ def test_the_marginal_model_is_the_stated_model_with_effects_integrated(name):
         *found, density = function(**{v.name: point[v.name] for v in inputs})
     values = dict(zip(names, found, strict=True))
     mu = design.predictors["mu"].X @ values["beta"]
-    sd = (
-        np.full(len(frame), values["sigma"])
-        if "sigma" in values
-        else np.exp(design.predictors["sigma"].X @ values["beta_sigma"])
-    )
+    differs = design.spreads is not None
+    sd = values["sigma"][design.spreads.index] if differs else np.full(len(frame), values["sigma"])
     whole = np.zeros((len(frame),) * 2)
     for random in design.predictors["mu"].random:
         scale = values[f"sd_{random.name}"]
@@ -271,3 +268,37 @@ def test_effects_come_back_under_their_names():
     assert list(found) == public_names(model.design)
     assert found["u_Subject"].shape == (30, 27, 2)
     assert found["phi"].shape == (30, 2)
+
+
+def test_residual_sds_by_visit_and_arm():
+    """One for each visit, each arm, or each visit that an arm has, under the data's labels."""
+    frame = _trial().query("arm == 'new' or visit < 3")
+
+    def names(**more):
+        model = bm.Model("y ~ time", frame, residual=bm.AR1(time="visit", within="id", **more))
+        priors = model.priors
+        assert (priors.loc[priors.index.str.startswith("sigma"), "prior"].nunique()) == 1
+        return [n for n in priors.index if n.startswith("sigma")]
+
+    assert names() == ["sigma"]
+    assert names(heterogeneous=True) == [f"sigma[{v}]" for v in range(5)]
+    assert names(by="arm") == ["sigma[new]", "sigma[old]"]
+    cells = [f"new,{v}" for v in range(5)] + [f"old,{v}" for v in range(3)]
+    assert names(by="arm", heterogeneous=True) == [f"sigma[{cell}]" for cell in cells]
+    one = {"sigma[2]": bm.Prior("HalfNormal", sigma=1)}
+    structure = bm.AR1(time="visit", within="id", heterogeneous=True)
+    priors = bm.Model("y ~ time", frame, residual=structure, priors=one).priors
+    assert priors.loc["sigma[2]", "source"] == "yours"
+    assert priors.loc["sigma[1]", "source"] == "default"
+    exponential = bm.Exponential(time="time", within="id", heterogeneous=True)
+    with pytest.raises(bm.BayesmixedError, match="which can tell little of each"):
+        bm.Model("y ~ time", frame, residual=exponential)
+
+
+def test_rows_of_other_visits_have_means_but_no_residual_sd():
+    frame = _trial()
+    structure = bm.AR1(time="visit", within="id", heterogeneous=True)
+    design = bm.Model("y ~ visit", frame, residual=structure).design
+    rows = design.unobserved(pd.DataFrame({"visit": [2.0, 2.5]}))
+    found = rows.spreads.of_rows(np.arange(5.0))
+    np.testing.assert_array_equal(found, [2, np.nan])

@@ -355,10 +355,10 @@ def test_the_pymc_model_states_the_density(name):
     )[0, 0]
     if design.sampling_sd is not None:
         sd = design.sampling_sd
-    elif "sigma" in values:
+    elif design.spreads is None:
         sd = np.full(len(frame), values["sigma"])
     else:
-        sd = np.exp(design.predictors["sigma"].X @ values["beta_sigma"])
+        sd = values["sigma"][design.spreads.index]
     expected = 0.0
     for p, rows in members:
         arm, m = series.arm[p], len(rows)
