@@ -47,16 +47,20 @@ class Places:
     times: Floats
 
     @classmethod
-    def of(cls, series: Series, frame: pd.DataFrame) -> Places:
+    def of(cls, series: Series | None, frame: pd.DataFrame, subject: str = "") -> Places:
         """Find the rows of a table, of the fit's subjects or others, among the fit's visits.
+
+        Where residuals are not correlated, `subject` names the column of whose rows they are.
 
         Raises
         ------
         DataError
             If a counted visit or an arm is not in the data of the fit.
         """
-        structure = series.structure
         arm = np.zeros(len(frame), dtype=np.intp)
+        if series is None:
+            return cls(pd.factorize(frame[subject])[0], arm, np.zeros((len(frame), 1)))
+        structure = series.structure
         if structure.by is not None:
             arm = _found(structure.by, frame[structure.by], series.arms)
         if structure.counted:

@@ -16,13 +16,15 @@ def from_priors(
 ) -> Fit:
     """A fit whose draws are the priors', two chains of them, for whatever holds in any draw.
 
-    Priors of coefficients of log(sigma) have tails beyond what floats can hold: `limits` clips.
+    Priors of coefficients of log(sigma) have tails beyond what floats can hold: `limits` are where
+    a variable is squeezed into.
     """
     prior = model.prior_predictive(2 * draws, seed=seed)["prior"].to_dataset()
     halves = [prior.isel(chain=0, draw=slice(k * draws, (k + 1) * draws)) for k in (0, 1)]
     posterior = xr.concat([h.assign_coords(draw=np.arange(draws)) for h in halves], "chain")
     for name, (low, high) in limits.items():
-        posterior[name] = posterior[name].clip(low, high)
+        values = posterior[name]
+        posterior[name] = low + (high - low) / (1 + np.exp(-values / float(values.std())))
     return _fit(model, posterior.assign_coords(chain=[0, 1]))
 
 

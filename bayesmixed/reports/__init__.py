@@ -4,6 +4,7 @@ from bayesmixed.reports._assurance import assurance
 from bayesmixed.reports._benchmark import benchmark
 from bayesmixed.reports._compare import compare
 from bayesmixed.reports._design_effect import design_effect
+from bayesmixed.reports._dropout import dropout_sensitivity
 from bayesmixed.reports._effects import effects
 from bayesmixed.reports._forecast import forecast
 from bayesmixed.reports._icc import icc, median_odds_ratio
@@ -19,6 +20,8 @@ from bayesmixed.reports._residuals import residuals
 from bayesmixed.reports._sensitivity import prior_sensitivity
 from bayesmixed.reports._shrinkage import shrinkage
 from bayesmixed.reports._slopes import slopes
+from bayesmixed.reports._tipping import tipping_point
+from bayesmixed.reports._trial_analysis import trial_analysis
 from bayesmixed.reports._variance import variance_components
 from bayesmixed.reports._volume import with_volume
 
@@ -29,6 +32,7 @@ __all__ = [
     "check",
     "compare",
     "design_effect",
+    "dropout_sensitivity",
     "effects",
     "forecast",
     "icc",
@@ -44,6 +48,8 @@ __all__ = [
     "residuals",
     "shrinkage",
     "slopes",
+    "tipping_point",
+    "trial_analysis",
     "variance_components",
     "with_volume",
 ]

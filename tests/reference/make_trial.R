@@ -16,7 +16,7 @@ X <- model.matrix(~ w * arm + baseline * w, grid)[, names(coef(m))]
 V <- vcov(m); place <- grid$arm == "placebo"; L <- X[!place, ] - X[place, ]
 sds <- m$sigma * coef(m$modelStruct$varStruct, unconstrained = FALSE, allCoef = TRUE)[levels(factor(d$visit))]
 P <- diag(4); P[lower.tri(P)] <- coef(m$modelStruct$corStruct, unconstrained = FALSE); P <- t(P); P[lower.tri(P)] <- t(P)[lower.tri(P)]
-out$antidepressant_gls <- list(formula = "change ~ w * arm + baseline * w", method = "gls, REML, corSymm and varIdent by visit", baseline = mean(d$baseline),
+out$antidepressant_gls <- list(formula = "change ~ w * arm + baseline * w", method = "gls, REML, corSymm and varIdent by visit", baseline = mean(d$baseline), coef = as.numeric(coef(m)),
   grid = list(week = as.character(grid$w), arm = as.character(grid$arm), mean = as.numeric(X %*% coef(m)), se = sqrt(diag(X %*% V %*% t(X)))),
   difference = list(week = levels(d$w), mean = as.numeric(L %*% coef(m)), se = sqrt(diag(L %*% V %*% t(L)))), sd = as.numeric(sds), correlation = P)
 
