@@ -20,6 +20,7 @@ from bayesmixed.reports._residuals import residuals
 from bayesmixed.reports._sensitivity import prior_sensitivity
 from bayesmixed.reports._shrinkage import shrinkage
 from bayesmixed.reports._slopes import slopes
+from bayesmixed.reports._sphericity import sphericity
 from bayesmixed.reports._tipping import tipping_point
 from bayesmixed.reports._trial_analysis import trial_analysis
 from bayesmixed.reports._variance import variance_components
@@ -48,6 +49,7 @@ __all__ = [
     "residuals",
     "shrinkage",
     "slopes",
+    "sphericity",
     "tipping_point",
     "trial_analysis",
     "variance_components",
