@@ -17,6 +17,7 @@ from bayesmixed.reports._r2 import r2
 from bayesmixed.reports._report import Report
 from bayesmixed.reports._residual_correlation import residual_correlation
 from bayesmixed.reports._residuals import residuals
+from bayesmixed.reports._season import season
 from bayesmixed.reports._sensitivity import prior_sensitivity
 from bayesmixed.reports._shrinkage import shrinkage
 from bayesmixed.reports._slopes import slopes
@@ -47,6 +48,7 @@ __all__ = [
     "r2",
     "residual_correlation",
     "residuals",
+    "season",
     "shrinkage",
     "slopes",
     "sphericity",
