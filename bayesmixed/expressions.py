@@ -21,6 +21,7 @@ import pandas as pd
 from formulaic import transforms as ft
 
 from bayesmixed._errors import BayesmixedError, DataError, FormulaError, listed, nearest, unknown
+from bayesmixed.harmonics import harmonic
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
@@ -31,6 +32,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "cr": ft.natural_cubic_spline,
         "cs": ft.natural_cubic_spline,
         "cc": ft.cyclic_cubic_spline,
+        "harmonic": harmonic,
         "poly": ft.poly,
         "center": ft.center,
         "scale": ft.scale,
@@ -55,7 +57,7 @@ CONTRASTS = frozenset(
 _CONSTANTS: Mapping[str, float] = MappingProxyType({"pi": np.pi})
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`")
 _LITERALS = (bool, int, float, str, type(None))
-_MAX_SIZE: Mapping[str, int] = MappingProxyType({"df": 200, "degree": 20})
+_MAX_SIZE: Mapping[str, int] = MappingProxyType({"df": 200, "degree": 20, "order": 100})
 _MAX_DEPTH = 100
 _MAX_LENGTH = 20_000
 # Where the size of a basis stands in a call: by name, or by place after the variable.
@@ -63,6 +65,7 @@ _SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
         "bs": {"df": 1, "degree": 3},
         "poly": {"degree": 1},
+        "harmonic": {"order": 2},
         **{spline: {"df": 1} for spline in ("cr", "cs", "cc")},
     }
 )

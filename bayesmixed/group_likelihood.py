@@ -27,6 +27,7 @@ from bayesmixed.linpred import covariance, linear_predictor
 from bayesmixed.names import suffix
 from bayesmixed.newcomers import take
 from bayesmixed.quadrature import fine_enough
+from bayesmixed.subjects import Normal, Places, unit_rows, units, within
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.intp]
@@ -52,9 +53,11 @@ def group_log_likelihood(fit: Fit, group: str | Groups, rows: Design | None = No
     fit : Fit
         The posterior.
     group : str or Groups
-        A grouping of the fit, or any groups of its rows.
+        A grouping of the fit, whose rows make a series of correlated residuals (such as the
+        patient), or any groups of its rows.
     rows : Design, optional
         Rows with outcomes, whose groups need not be in the fit; those of the fit unless given.
+        With correlated residuals their table has the columns with subject and time.
 
     Returns
     -------
@@ -67,9 +70,10 @@ def group_log_likelihood(fit: Fit, group: str | Groups, rows: Design | None = No
         If there is no such grouping.
     BayesmixedError
         If the groupings inside it cross one another, an integral has more than 3 dimensions, or
-        residuals are correlated.
+        a series of correlated residuals lies in several groups.
     """
-    need_independent(fit.design, "Leaving out groups", INSTEAD)
+    if fit.design.series is not None:
+        return _of_series(fit, group, fit.design if rows is None else rows)
     chain = _chain(fit.design, group)
     design = fit.design if rows is None else rows
     if rows is not None:
@@ -89,6 +93,29 @@ def group_log_likelihood(fit: Fit, group: str | Groups, rows: Design | None = No
         np.concatenate(parts, axis=1),
         dims=("chain", "draw", name),
         coords={name: chain[0].labels},
+    )
+
+
+def _of_series(fit: Fit, group: str | Groups, rows: Design) -> xr.DataArray:
+    """The likelihood of groups that hold whole series of correlated residuals."""
+    groups = group if isinstance(group, Groups) else lookup(units(fit.design), group, "grouping")
+    inside = within(fit.design, groups.index)
+    series, frame = fit.design.series, rows.table.frame
+    assert series is not None
+    if rows is not fit.design:
+        groups = Groups.of(groups.grouping, frame)
+    places = Places.of(series, frame)
+    members = unit_rows(series, places, groups)
+    parts = []
+    for piece in Fit(rows, fit.tree).pieces():
+        one = Fit(fit.design, piece.tree)
+        found = Normal(one, rows, places, inside).log_likelihood(members)
+        sizes = one.posterior.sizes
+        parts.append(found.reshape((sizes["chain"], sizes["draw"], -1)))
+    return xr.DataArray(
+        np.concatenate(parts, axis=1),
+        dims=("chain", "draw", groups.name),
+        coords={groups.name: groups.labels},
     )
 
 

@@ -25,6 +25,23 @@ def reference() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def trial_reference() -> dict[str, Any]:
+    """What R gives for trials with repeated visits, and what rbmi's vignettes print."""
+    path = Path(__file__).parent / "reference" / "trial.json"
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="session")
+def antidepressant() -> Fit:
+    """A mixed model for repeated measures."""
+    data = bm.datasets.load("antidepressant")
+    residual = bm.Unstructured(time="week", within="patient")
+    formula = "change ~ factor(week) * arm + baseline * factor(week)"
+    model = bm.Model(formula, data, residual=residual)
+    return model.fit(draws=1500, tune=600, chains=2, seed=1, progress=False)
+
+
+@pytest.fixture(scope="session")
 def sleepstudy() -> Fit:
     data = bm.datasets.load("sleepstudy")
     return bm.Model("Reaction ~ Days + (Days | Subject)", data).fit(seed=1, progress=False)

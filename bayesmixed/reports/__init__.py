@@ -4,6 +4,7 @@ from bayesmixed.reports._assurance import assurance
 from bayesmixed.reports._benchmark import benchmark
 from bayesmixed.reports._compare import compare
 from bayesmixed.reports._design_effect import design_effect
+from bayesmixed.reports._dropout import dropout_sensitivity
 from bayesmixed.reports._effects import effects
 from bayesmixed.reports._forecast import forecast
 from bayesmixed.reports._icc import icc, median_odds_ratio
@@ -16,9 +17,13 @@ from bayesmixed.reports._r2 import r2
 from bayesmixed.reports._report import Report
 from bayesmixed.reports._residual_correlation import residual_correlation
 from bayesmixed.reports._residuals import residuals
+from bayesmixed.reports._season import season
 from bayesmixed.reports._sensitivity import prior_sensitivity
 from bayesmixed.reports._shrinkage import shrinkage
 from bayesmixed.reports._slopes import slopes
+from bayesmixed.reports._sphericity import sphericity
+from bayesmixed.reports._tipping import tipping_point
+from bayesmixed.reports._trial_analysis import trial_analysis
 from bayesmixed.reports._variance import variance_components
 from bayesmixed.reports._volume import with_volume
 
@@ -29,6 +34,7 @@ __all__ = [
     "check",
     "compare",
     "design_effect",
+    "dropout_sensitivity",
     "effects",
     "forecast",
     "icc",
@@ -42,8 +48,12 @@ __all__ = [
     "r2",
     "residual_correlation",
     "residuals",
+    "season",
     "shrinkage",
     "slopes",
+    "sphericity",
+    "tipping_point",
+    "trial_analysis",
     "variance_components",
     "with_volume",
 ]

@@ -26,6 +26,7 @@ from bayesmixed.reports._loo import (
     left_out,
 )
 from bayesmixed.reports._report import Report, convergence_caveats
+from bayesmixed.subjects import units
 
 _SMALL_DIFFERENCE = 4.0
 
@@ -38,8 +39,8 @@ def compare(fits: Mapping[str, Fit], unit: str = "row") -> Report:
     fits : mapping of str to Fit
         Two or more fits to the same rows, by name.
     unit : str
-        What is left out: ``"row"`` or a grouping of at least one of the fits. Fits without it
-        leave out the same rows.
+        What is left out: ``"row"``, a grouping of at least one of the fits, or whose rows make a
+        series in one of them. Fits without it leave out the same rows.
 
     Returns
     -------
@@ -129,7 +130,7 @@ def _check(fits: Mapping[str, Fit]) -> None:
 def _groups(fits: Mapping[str, Fit], unit: str) -> Groups | None:
     every: dict[str, Groups | None] = {"row": None}
     for fit in fits.values():
-        for g in fit.design.groups:
+        for g in units(fit.design).values():
             known = every.setdefault(g.name, g)
             if g.name == unit and known is not None and not np.array_equal(known.index, g.index):
                 raise DataError(f"The groups of {unit!r} are not the same rows in every fit.")

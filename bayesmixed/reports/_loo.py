@@ -16,14 +16,16 @@ from matplotlib.axes import Axes
 from scipy.special import logsumexp
 
 from bayesmixed._errors import BayesmixedError, DataError, listed, lookup
+from bayesmixed.data import Table
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
-from bayesmixed.group_likelihood import INSTEAD, group_log_likelihood, need_independent
+from bayesmixed.group_likelihood import group_log_likelihood, need_independent
 from bayesmixed.groups import Groups
 from bayesmixed.linpred import linear_predictor
 from bayesmixed.newcomers import take
 from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.reports._report import Report, convergence_caveats
+from bayesmixed.subjects import units
 
 _MAX_VALUES = 10_000_000
 _FEW_UNITS = 100
@@ -49,7 +51,8 @@ def loo(fit: Fit, unit: str = "row", refits: Mapping[Any, Fit] | None = None) ->
     fit : Fit
         The fit.
     unit : str
-        ``"row"`` or the name of a grouping: what is left out.
+        What is left out: ``"row"``, the name of a grouping or, with ``residual=``, whose rows make
+        a series (such as the patient), which is then left out whole.
     refits : mapping of label to Fit, optional
         Fits to the data without a group, by its label; they take the place of the reweighting
         for groups where that is not trustworthy.
@@ -118,7 +121,7 @@ def unit_groups(fit: Fit, unit: str) -> Groups | None:
     UnknownNameError
         If there is no such grouping.
     """
-    every: dict[str, Groups | None] = {"row": None} | {g.name: g for g in fit.design.groups}
+    every: dict[str, Groups | None] = {"row": None, **units(fit.design)}
     return lookup(every, unit, "unit to leave out")
 
 
@@ -142,7 +145,10 @@ def left_out(fit: Fit, groups: Groups | None) -> tuple[ELPDDataLOO, xr.Dataset]:
 
 def row_log_likelihood(fit: Fit, at: Any) -> xr.DataArray:
     """Log-likelihood of some rows, given their groups' effects; (chain, draw, row)."""
-    need_independent(fit.design, "Leaving out rows", INSTEAD)
+    if fit.design.series is not None:
+        subject = fit.design.series.structure.within
+        instead = f'Leave out whole series of one {subject}: unit="{subject}".'
+        need_independent(fit.design, "Leaving out rows", instead)
     predictor = linear_predictor(fit, take(fit.design, at))
     design = predictor.design
     values = design.family.evaluate(
@@ -209,7 +215,8 @@ def _held_out(fit: Fit, other: Fit, groups: Groups, j: int) -> Design:
     """A group's rows as the model of a fit without them sees them."""
     at = np.flatnonzero(groups.index == j)
     same = fit.spec.formula == other.spec.formula and fit.spec.family.name == other.spec.family.name
-    seen = {str(label) for g in other.design.groups if g.name == groups.name for label in g.labels}
+    known = units(other.design).get(groups.name)
+    seen = set() if known is None else {str(label) for label in known.labels}
     if not same or fit.design.categories != other.design.categories:
         raise DataError(f"The refit for {groups.labels[j]} is not of the same model: {other!r}.")
     if str(groups.labels[j]) in seen or len(other.design.y) != len(fit.design.y) - len(at):
@@ -217,8 +224,8 @@ def _held_out(fit: Fit, other: Fit, groups: Groups, j: int) -> Design:
             f"The refit for {groups.labels[j]} must be to all rows but those of this "
             f"{groups.name}: {len(fit.design.y) - len(at):,} rows, not {len(other.design.y):,}."
         )
-    rows = other.design.unobserved(fit.design.table.frame.iloc[at])
-    return replace(rows, y=fit.design.y[at])
+    frame = fit.design.table.frame.iloc[at]
+    return replace(other.design.unobserved(frame), y=fit.design.y[at], table=Table(frame, {}, 0))
 
 
 def reliability(found: ELPDDataLOO, unit: str) -> tuple[str, ...]:
@@ -246,6 +253,8 @@ def reliability(found: ELPDDataLOO, unit: str) -> tuple[str, ...]:
 
 
 def _words(fit: Fit, groups: Groups | None) -> tuple[str, str]:
+    if groups is not None and groups.name not in {g.name for g in fit.design.groups}:
+        return f"all rows of one {groups.name} together", ""
     if groups is not None:
         return f"all rows of one {groups.name} together", (
             ", with the group's effects (and those of groups inside it) integrated over the "

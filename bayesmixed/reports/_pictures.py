@@ -139,7 +139,7 @@ def _names(index: pd.Index[Any], hue: str) -> list[str]:
     shown = [c for c in frame if frame[c].nunique() > 1] or list(frame)
     first, *others = shown
     text = frame[first].astype(str)
-    if first not in ("contrast", "term"):
+    if first not in ("contrast", "term", "assumption"):
         text = f"{first} = " + text
     for name in others:
         text = text + f", {name} = " + frame[name].astype(str)

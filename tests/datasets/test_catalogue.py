@@ -17,6 +17,7 @@ ROWS = {
     "orthodont": 108,
     "epil": 236,
     "respiratory": 444,
+    "antidepressant": 608,
     "toenail": 1908,
     "bcg": 13,
     "konstantopoulos2011": 56,
@@ -56,7 +57,7 @@ def test_description_is_complete(name):
     for text in (about.title, about.description, about.source, about.origin, about.licence):
         assert text.strip() == text != ""
     assert all(about.variables.values())
-    assert about.licence.startswith("GPL")
+    assert about.licence.startswith(("GPL", "Apache-2.0"))
     assert re.search(r"\b(19|20)\d\d\b", about.source), "a source has a year"
 
 

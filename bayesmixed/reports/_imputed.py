@@ -1,0 +1,188 @@
+"""A treatment difference in every draw, with what is missing filled in under an assumption."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayesmixed._errors import BayesmixedError
+from bayesmixed.fit import Fit
+from bayesmixed.reports._ancova import Ancova
+from bayesmixed.reports._gaps import Conditional, Gaps
+from bayesmixed.reports._report import interval
+from bayesmixed.reports._trial import Trial
+
+type Floats = NDArray[np.float64]
+type Better = Literal["higher", "lower"]
+
+REFERENCES = (
+    "Carpenter, Roger & Kenward (2013), Journal of Biopharmaceutical Statistics 23:1352-1371.",
+    "Cro, Carpenter & Kenward (2019), J. R. Stat. Soc. A 182:623-645.",
+    "Wolbers, Noci, Delmar, Gower-Page, Yiu & Bartlett (2022), Pharmaceutical Statistics 21:1246.",
+)
+INFERENCES = ("information-anchored", "model")
+SIGNS = {"higher": 1.0, "lower": -1.0}
+"""Which outcomes are better, as a factor."""
+BOTH = (
+    "Information-anchored: each draw's imputations analysed by least squares, with the variance of "
+    "Rubin's rules. Model: the assumption taken as true, with the variance of a frequentist "
+    "standard error."
+)
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """The difference of one arm from the reference at one visit, under assumptions on drop-out.
+
+    Parameters
+    ----------
+    gaps : Gaps
+    arm : int
+        Position of the arm.
+    given : mapping of str to Conditional
+        The missing outcomes under each assumption, ``"MAR"`` among them.
+    seed : int
+    """
+
+    gaps: Gaps
+    arm: int
+    given: Mapping[str, Conditional]
+    seed: int
+
+    @cached_property
+    def ancova(self) -> Ancova:
+        """Least squares at the visit, with the terms of the model."""
+        trial, at = self.gaps.trial, self.gaps.trial.visits[self.gaps.at]
+        X = [
+            trial.fit.design.unobserved(trial.frame(at, arm)).predictors["mu"].X
+            for arm in (None, trial.arms[0], trial.arms[self.arm])
+        ]
+        return Ancova.of(X[0], (X[2] - X[1]).mean(axis=0))
+
+    @cached_property
+    def difference(self) -> Floats:
+        """The model's own difference in every draw."""
+        trial, at = self.gaps.trial, self.gaps.trial.visits[self.gaps.at]
+        pieces = []
+        for piece in trial.pieces():
+            low, high = (
+                trial.predictor(piece, at, arm).centre["mu"]
+                for arm in (trial.arms[0], trial.arms[self.arm])
+            )
+            pieces.append((high - low).mean(axis=-1))
+        return np.concatenate(pieces, axis=1).ravel()
+
+    @cached_property
+    def _shares(self) -> Floats:
+        """The Bayesian bootstrap: what share of the population each person stands for."""
+        people = len(self.gaps.trial.people)
+        rng = np.random.default_rng([self.seed, 1])
+        return np.asarray(rng.dirichlet(np.ones(people), len(self.difference)) * people)
+
+    @cached_property
+    def weights(self) -> Floats:
+        """What each missing outcome counts in the difference, shape (draws, missing)."""
+        return self.ancova.weighted(self._shares)[:, self.gaps.missing]
+
+    def model(self, name: str, delta: Floats | None = None) -> Floats:
+        """The difference in the population, shape (draws,).
+
+        The model's own, plus what the assumption changes in those who left.
+        """
+        moved = self.given[name].mean - self.given["MAR"].mean
+        if delta is not None:
+            moved = moved + delta
+        return np.asarray(self.difference + (self.weights * moved).sum(axis=1))
+
+    @cached_property
+    def _noise(self) -> tuple[Floats, Floats]:
+        """For the imputed outcomes, and for the completed data's posterior of the difference."""
+        rng = np.random.default_rng([self.seed, 2])
+        draws = len(self.difference)
+        z = rng.standard_normal((draws, len(self.gaps.missing)))
+        return z, rng.standard_t(self.ancova.degrees, draws)
+
+    def anchored(self, name: str, delta: Floats | None = None) -> Floats:
+        """The difference by multiple imputation, shape (draws,).
+
+        One imputation a draw, and one draw of the completed data's own posterior: a mixture whose
+        variance is that of Rubin's rules with as many imputations as draws.
+        """
+        z, t = self._noise
+        filled = self.given[name].mean + np.sqrt(self.given[name].variance) * z
+        if delta is not None:
+            filled = filled + delta
+        y = np.repeat(self.gaps.y[None, :, self.gaps.at], len(z), axis=0)
+        y[:, self.gaps.missing] = filled
+        left = self.ancova.residual(y)
+        scale = (left**2).sum(axis=1) / self.ancova.degrees * self.ancova.unit_variance
+        return np.asarray(y @ self.ancova.weights + np.sqrt(scale) * t)
+
+    def shifted(self, arms: str) -> Floats:
+        """1 for each missing outcome that a delta moves, else 0."""
+        who = self.gaps.missing
+        chosen = self.gaps.arm[who] == self.arm
+        if arms == "both":
+            chosen = chosen | (self.gaps.arm[who] == 0)
+        return np.asarray((chosen & self.gaps.left[who]).astype(np.float64))
+
+
+def arms_of(
+    fit: Fit,
+    treatment: str,
+    time: str,
+    reference: Any,
+    patient: str | None,
+    visit: Any,
+    names: list[str],
+    seed: int,
+) -> list[Dropout]:
+    """A comparison for every arm but the reference."""
+    trial = Trial.of(fit, treatment, time, reference, patient)
+    gaps = Gaps.of(trial, visit)
+    if not len(gaps.missing):
+        raise BayesmixedError(
+            f"No outcome is missing at {trial.time} {trial.visits[gaps.at]} for a {trial.patient} "
+            "in the data, so no assumption changes anything; trial_analysis() has the differences."
+        )
+    given = gaps.given(names)
+    return [Dropout(gaps, arm, given, seed) for arm in range(1, len(trial.arms))]
+
+
+def labelled(
+    fit: Fit, found: Mapping[Any, list[list[Floats]]], contrasts: list[str], dim: str = "assumption"
+) -> xr.DataArray:
+    """Draws by assumption or delta, contrast and inference, under their names."""
+    shape = tuple(fit.posterior.sizes[d] for d in ("chain", "draw"))
+    values = np.array(list(found.values()))
+    return xr.DataArray(
+        values.reshape((*values.shape[:3], *shape)),
+        dims=(dim, "contrast", "inference", "chain", "draw"),
+        coords={dim: list(found), "contrast": contrasts, "inference": list(INFERENCES)},
+    )
+
+
+def table_of(draws: xr.DataArray, sign: float, margin: float, order: list[str]) -> pd.DataFrame:
+    """Mean, sd, interval, and the probability of a benefit."""
+    numbers = interval(draws)
+    numbers["p_better"] = (sign * draws > margin).mean(["chain", "draw"])
+    return xr.Dataset(numbers).to_dataframe(dim_order=order)
+
+
+def who_left(gaps: Gaps) -> str:
+    """How many left before the visit, in words."""
+    people, words = gaps.arm, []
+    for k, arm in enumerate(gaps.trial.arms):
+        mine = people == k
+        words.append(f"{int((gaps.left & mine).sum())} of {int(mine.sum())} ({arm})")
+    only = int((~gaps.left[gaps.missing]).sum())
+    return f"Left before: {', '.join(words)}." + (
+        f" {only} more missed this visit alone." if only else ""
+    )

@@ -1,0 +1,259 @@
+r"""The normal distribution of all rows of a subject, with its own effects integrated out.
+
+Given the parameters, the outcomes of a subject (or of any unit that holds whole series) are
+:math:`\mathrm N(X\beta, \; Z G Z' + D P D)`: :math:`P` correlates the residuals within a series,
+:math:`D` holds their standard deviations, and :math:`Z` belongs to the effects of all groupings
+that lie inside the unit. Effects of groupings around it keep their values in the draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesmixed._errors import BayesmixedError, DataError, listed
+from bayesmixed.design import Design
+from bayesmixed.fit import Fit
+from bayesmixed.groups import Groups, parents
+from bayesmixed.linpred import Whose, covariance, linear_predictor
+from bayesmixed.series import Series
+from bayesmixed.spec import Grouping
+
+type Floats = NDArray[np.float64]
+type Integers = NDArray[np.intp]
+
+# Numbers in the covariances that are in memory at a time.
+_AT_ONCE = 8_000_000
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where rows stand in series: whose they are, when they were taken, and in which arm.
+
+    Parameters
+    ----------
+    who, arm : array of int, shape (rows,)
+    times : array, shape (rows, columns)
+        As `Structure.matrix` takes them.
+    """
+
+    who: Integers
+    arm: Integers
+    times: Floats
+
+    @classmethod
+    def of(cls, series: Series | None, frame: pd.DataFrame, subject: str = "") -> Places:
+        """Find the rows of a table, of the fit's subjects or others, among the fit's visits.
+
+        Where residuals are not correlated, `subject` names the column of whose rows they are.
+
+        Raises
+        ------
+        DataError
+            If a counted visit or an arm is not in the data of the fit.
+        """
+        arm = np.zeros(len(frame), dtype=np.intp)
+        if series is None:
+            return cls(pd.factorize(frame[subject])[0], arm, np.zeros((len(frame), 1)))
+        structure = series.structure
+        if structure.by is not None:
+            arm = _found(structure.by, frame[structure.by], series.arms)
+        if structure.counted:
+            (name,) = structure.columns
+            times = _found(name, frame[name], series.visits)[:, None].astype(np.float64)
+        else:
+            times = frame[list(structure.columns)].to_numpy(dtype=np.float64)
+        return cls(pd.factorize(frame[structure.within])[0], arm, times)
+
+
+def _found(name: str, values: pd.Series, known: object) -> Integers:
+    places = np.asarray(pd.Index(known).get_indexer(pd.Index(values)), dtype=np.intp)  # type: ignore[call-overload]
+    if (places < 0).any():
+        raise DataError(
+            f"{name} is {listed(values[places < 0].unique())} in some rows, which is not in the "
+            "data of the fit, so nothing is known of its residuals."
+        )
+    return places
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Rows of a model with correlated residuals, normal in every draw.
+
+    Parameters
+    ----------
+    fit : Fit
+        The posterior; one of `Fit.pieces` where draws x rows are many.
+    design : Design
+        The rows.
+    places : Places
+        Where they stand.
+    inside : tuple of str
+        Groupings whose effects are integrated out; the others keep their values.
+    """
+
+    fit: Fit
+    design: Design
+    places: Places
+    inside: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what is not normal.
+
+        Raises
+        ------
+        BayesmixedError
+            If the residual sd varies between groups that are integrated out.
+        """
+        spread = self.design.predictors.get("sigma")
+        mixed = [r.name for r in spread.random if r.name in self.inside] if spread else []
+        if mixed:
+            raise BayesmixedError(
+                f"sigma varies between groups of {listed(mixed)}, whose effects cannot be "
+                "integrated out in closed form; leave that term out of the formula for sigma."
+            )
+
+    @property
+    def draws(self) -> int:
+        """Draws of all chains."""
+        return int(self.fit.posterior.sizes["chain"] * self.fit.posterior.sizes["draw"])
+
+    @cached_property
+    def _eta(self) -> dict[str, Floats]:
+        whose: dict[str, Whose] = dict.fromkeys(self.inside, "average")
+        found = linear_predictor(self.fit, self.design, whose).centre
+        flat = {n: v.reshape((-1, v.shape[-1])) for n, v in found.items()}
+        shape = (self.draws, len(self.design.y))
+        return {n: np.broadcast_to(v, shape) for n, v in flat.items()}
+
+    @property
+    def mean(self) -> Floats:
+        """Expected outcomes, shape (draws, rows)."""
+        return np.asarray(self.design.links["mu"].inverse(self._eta["mu"]))
+
+    @property
+    def sd(self) -> Floats:
+        """Residual standard deviations, shape (draws, rows)."""
+        return np.asarray(self.design.links["sigma"].inverse(self._eta["sigma"]))
+
+    @property
+    def _groups(self) -> Iterator[tuple[Integers, Floats, Floats]]:
+        """Each row's group, its Z, and G in every draw, of the effects integrated out."""
+        for r in self.design.predictors["mu"].random:
+            if r.name in self.inside:
+                G = covariance(self.fit, r)
+                labels = r.groups.index
+                # Groups that are not in the fit are told apart by their series.
+                labels = np.where(labels < 0, -1 - self.places.who, labels)
+                yield labels, r.Z, G.reshape((-1, *G.shape[2:]))
+
+    def key(self, rows: Integers) -> bytes:
+        """Equal for rows that have equal covariances in every draw."""
+        p, spread = self.places, self.design.predictors.get("sigma")
+        parts = [p.arm[rows], p.times[rows], _relative(p.who[rows])]
+        if spread is not None:
+            parts += [spread.X[rows], spread.offset[rows]]
+            parts += [r.groups.index[rows] for r in spread.random]
+        if self.design.sampling_sd is not None:
+            parts.append(self.design.sampling_sd[rows])
+        for r in self.design.predictors["mu"].random:
+            if r.name in self.inside:
+                parts += [r.Z[rows], _relative(r.groups.index[rows])]
+        return b"|".join(np.ascontiguousarray(part).tobytes() for part in parts)
+
+    def covariance(self, rows: Integers, draws: slice = slice(None)) -> Floats:
+        """Covariance of some rows, shape (draws, rows, rows)."""
+        sd = self.sd[draws][:, rows]
+        total = self._correlation(rows, draws) * sd[:, :, None] * sd[:, None, :]
+        for labels, Z, G in self._groups:
+            same = labels[rows][:, None] == labels[rows]
+            total = total + same * np.einsum("ij,sjk,lk->sil", Z[rows], G[draws], Z[rows])
+        return np.asarray(total)
+
+    def _correlation(self, rows: Integers, draws: slice) -> Floats:
+        series, p = self.fit.design.series, self.places
+        if series is None:
+            return np.broadcast_to(np.eye(len(rows)), (1, len(rows), len(rows)))
+        same = p.who[rows][:, None] == p.who[rows]
+        values = _parameters(self.fit, series)
+        chosen = range(*draws.indices(self.draws))
+        found = np.zeros((len(chosen), len(rows), len(rows)))
+        for a in np.unique(p.arm[rows]):
+            mine = np.flatnonzero(p.arm[rows] == a)
+            times, block = p.times[rows[mine]], np.ix_(mine, mine)
+            for at, s in enumerate(chosen):
+                own = {n: v[s, a] for n, v in values.items()}
+                found[at][block] = series.structure.matrix(own, times)
+        return np.asarray(found * same)
+
+    def log_likelihood(self, units: list[Integers]) -> Floats:
+        """Log-density of the outcomes of each unit's rows, shape (draws, units)."""
+        found = np.empty((self.draws, len(units)))
+        off = self.design.family.working(self.design.y) - self.mean
+        alike: dict[bytes, list[int]] = {}
+        for number, rows in enumerate(units):
+            alike.setdefault(self.key(rows), []).append(number)
+        for members in alike.values():
+            rows = np.stack([units[k] for k in members])
+            size = rows.shape[1]
+            step = max(1, _AT_ONCE // (size * (size + len(members))))
+            for first in range(0, self.draws, step):
+                some = slice(first, min(first + step, self.draws))
+                L = np.linalg.cholesky(self.covariance(rows[0], some))
+                z = np.linalg.solve(L, np.moveaxis(off[some][:, rows], 1, 2))
+                half = np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
+                constant = 0.5 * size * np.log(2 * np.pi)
+                found[some, members] = -0.5 * (z**2).sum(axis=1) - half[:, None] - constant
+        return found
+
+
+def _parameters(fit: Fit, series: Series) -> Mapping[str, Floats]:
+    """The structure's parameters, shape (draws, arms, ...)."""
+    found = {}
+    for p in series.parameters:
+        values = fit.posterior[p.name].to_numpy()
+        values = values.reshape((-1, *values.shape[2:]))
+        found[p.name] = values if series.structure.by is not None else values[:, None]
+    return found
+
+
+def _relative(labels: Integers) -> Integers:
+    """Labels by the order in which they first appear."""
+    return np.asarray(pd.factorize(labels)[0])
+
+
+def units(design: Design) -> dict[str, Groups]:
+    """What can be left out, by name: the groupings, and whose rows make a series."""
+    found = {g.name: g for g in design.groups}
+    if design.series is not None:
+        name = design.series.structure.within
+        found.setdefault(name, Groups.of(Grouping((name,)), design.table.frame))
+    return found
+
+
+def within(design: Design, outer: Integers) -> tuple[str, ...]:
+    """The groupings whose groups each lie inside one of the outer groups."""
+    return tuple(g.name for g in design.groups if parents(g.index, outer) is not None)
+
+
+def unit_rows(series: Series, places: Places, groups: Groups) -> list[Integers]:
+    """Rows of every group, its series one after the other, each in order of time.
+
+    Raises
+    ------
+    BayesmixedError
+        If a series lies in several groups.
+    """
+    if parents(places.who, groups.index) is None:
+        raise BayesmixedError(
+            f"The series of one {series.structure.within} lie in several groups of "
+            f"{groups.name!r}, so these cannot be left out one by one. Leave out "
+            f'unit="{series.structure.within}".'
+        )
+    order = np.lexsort((*places.times.T[::-1], places.who, groups.index))
+    return np.split(order, np.cumsum(np.bincount(groups.index))[:-1])

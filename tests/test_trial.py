@@ -1,0 +1,378 @@
+"""Trials with repeated visits: means, differences, drop-out; against R and closed forms."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from made import at, from_priors
+from scipy.stats import norm
+
+import bayesmixed as bm
+from bayesmixed.fit import Fit
+from bayesmixed.reports._ancova import Ancova
+from bayesmixed.reports._gaps import Gaps
+from bayesmixed.reports._imputed import arms_of
+from bayesmixed.reports._trial import Trial
+
+LOAD = bm.datasets.load
+FORMULA = "change ~ factor(week) * arm + baseline * factor(week)"
+NAMES = {
+    "MAR": "mar",
+    "J2R": "jump",
+    "CIR": "copy increments",
+    "CR": "copy",
+    "LMCF": "last mean",
+}
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def model() -> bm.Model:
+    residual = bm.Unstructured(time="week", within="patient")
+    # The rows' order must not matter.
+    data = LOAD("antidepressant").sample(frac=1, random_state=1)
+    return bm.Model(FORMULA, data, residual=residual)
+
+
+@pytest.fixture(scope="module")
+def estimate(model, trial_reference) -> Fit:
+    """A fit whose one draw is the REML estimate of nlme's gls."""
+    expected = trial_reference["antidepressant_gls"]
+    return at(
+        model, beta=expected["coef"], beta_sigma=np.log(expected["sd"]),
+        cor_residual=expected["correlation"],
+    )  # fmt: skip
+
+
+def test_means_are_those_of_the_reference_grid(estimate, trial_reference):
+    """At gls's estimate, to its printed digits."""
+    expected = trial_reference["antidepressant_gls"]
+    table = bm.trial_analysis(estimate, "arm", "week", average="grid").table["mean"]
+    for arm in ("placebo", "drug"):
+        found = table.loc["mean"].xs(arm, level="arm")
+        chosen = [k for k, a in enumerate(expected["grid"]["arm"]) if a == arm]
+        np.testing.assert_allclose(found, np.array(expected["grid"]["mean"])[chosen], atol=1e-7)
+    np.testing.assert_allclose(table.loc["difference"], expected["difference"]["mean"], atol=1e-7)
+    # Over patients baseline has another mean, which no difference depends on.
+    mine = bm.trial_analysis(estimate, "arm", "week").table["mean"]
+    np.testing.assert_allclose(mine.loc["difference"], table.loc["difference"], atol=1e-9)
+    patients = LOAD("antidepressant").drop_duplicates("patient")["baseline"].mean()
+    slope = estimate.posterior["beta"].sel(term="baseline").item()
+    gap = mine.loc["mean"].loc[(1, "drug")] - table.loc["mean"].loc[(1, "drug")]
+    assert gap == pytest.approx(slope * (patients - expected["baseline"]), rel=1e-9)
+
+
+def test_responders_change_and_probabilities(model):
+    """From draws of the priors, by hand for one visit."""
+    fit = from_priors(model, beta=(-0.5, 0.5), beta_sigma=(0, 2))
+    report = bm.trial_analysis(
+        fit, "arm", "week", reference="drug", baseline="baseline", margin=-1.5, better="lower",
+        responder="-0.5 * baseline",
+    )  # fmt: skip
+    people = LOAD("antidepressant").drop_duplicates("patient")
+    beta = fit.posterior["beta"].to_series().unstack("term")
+    sd = np.exp(fit.posterior["beta_sigma"].isel(term_sigma=3).to_series())
+    shares, means = {}, {}
+    for arm in (0, 1):
+        base = people["baseline"].to_numpy()
+        mu = (
+            beta["Intercept"] + beta["factor(week)[T.6]"] + arm * beta["arm[T.drug]"]
+            + arm * beta["factor(week)[T.6]:arm[T.drug]"]
+        ).to_numpy()[:, None] + np.outer(
+            beta["baseline"] + beta["baseline:factor(week)[T.6]"], base
+        )  # fmt: skip
+        means[arm] = mu.mean(axis=1)
+        shares[arm] = norm.cdf((-0.5 * base - mu) / sd.to_numpy()[:, None]).mean(axis=1)
+    table = report.table
+    assert table["mean"][("mean", 6, "drug")] == pytest.approx(means[1].mean())
+    change = means[0] - people["baseline"].mean()
+    assert table["mean"][("change from baseline", 6, "placebo")] == pytest.approx(change.mean())
+    assert table["mean"][("responders", 6, "placebo")] == pytest.approx(shares[0].mean())
+    at_6 = ("difference", 6, "placebo vs drug")
+    assert table["p_better"][at_6] == pytest.approx(np.mean(means[0] - means[1] < 1.5))
+    risk = report.draws["risk difference"].sel(week=6, contrast="placebo vs drug")
+    np.testing.assert_allclose(risk.to_numpy().ravel(), shares[0] - shares[1], atol=1e-9)
+    for kind in report.pictures:
+        report.plot(kind)
+
+
+def test_baseline_may_be_a_visit():
+    """Constrained longitudinal analysis: the baseline is the outcome's first visit."""
+    data = LOAD("antidepressant")
+    first = data.drop_duplicates("patient").assign(week=0, hamd=lambda d: d["baseline"])
+    data = pd.concat([data, first], ignore_index=True)
+    data["visit"] = "week " + data["week"].astype(str)
+    data["drug"] = (data["arm"] == "drug").astype(int)
+    data["later"] = (data["week"] > 0).astype(int)
+    residual = bm.AR1(time="week", within="patient")
+    model = bm.Model("hamd ~ factor(week) + factor(week):drug", data, residual=residual)
+    fit = from_priors(model)
+    report = bm.trial_analysis(fit, "drug", "week", baseline=0)
+    mean = report.draws["mean"]
+    expected = mean.sel(drug=1) - mean.sel(drug=0)
+    expected = expected - expected.sel(week=0)
+    found = report.draws["difference"].sel(contrast="1 vs 0")
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    assert report.table["mean"][("change from baseline", 0, "1")] == 0
+    assert report.table["p_better"].notna().sum() == 5
+
+
+def test_columns_that_follow_from_the_visit_go_along():
+    data = LOAD("antidepressant").assign(visit=lambda d: "w" + d["week"].astype(str))
+    residual = bm.AR1(time="visit", within="patient")
+    model = bm.Model("change ~ week * arm + baseline", data, residual=residual)
+    fit = from_priors(model)
+    a = bm.trial_analysis(fit, "arm", "week").table
+    gap = a["mean"][("mean", 6, "drug")] - a["mean"][("mean", 2, "drug")]
+    beta = fit.posterior["beta"].mean(["chain", "draw"])
+    assert gap == pytest.approx(4 * float(beta.sel(term=["week", "week:arm[T.drug]"]).sum()))
+    one, other = (bm.dropout_sensitivity(fit, "arm", t).table for t in ("week", "week"))
+    pd.testing.assert_frame_equal(one, other)
+
+
+def _completed(fit, name):
+    gaps = Gaps.of(Trial.of(fit, "arm", "week"))
+    y = gaps.y[:, gaps.at].copy()
+    y[gaps.missing] = gaps.given([name])[name].mean[0]
+    return gaps.trial, y
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_conditional_means_are_those_of_an_independent_computation(estimate, trial_reference, name):
+    """R: matrices patient by patient, then lm; jump to reference as rbmi publishes it."""
+    trial, y = _completed(estimate, name)
+    people = trial.people
+    X = np.column_stack([np.ones(len(people)), people["arm"] == "drug", people["baseline"]])
+    found = np.linalg.lstsq(X.astype(float), y)[0][1]
+    expected = trial_reference["antidepressant_dropout"]
+    assert found == pytest.approx(expected["estimate"][NAMES[name]], abs=1e-6)
+    if name == "J2R":
+        # rbmi has the drug as its reference level in the printed contrast.
+        assert -found == pytest.approx(expected["published"]["conditional_mean"], abs=5e-4)
+    (one,) = arms_of(estimate, "arm", "week", None, None, None, ["MAR"], 1)
+    np.testing.assert_allclose(y @ one.ancova.weights, found, atol=1e-9)
+
+
+def test_closed_forms_with_one_covariance(model):
+    """Copying the reference's means takes the effect from those who left, and nothing else."""
+    fit = from_priors(model, beta_sigma=(0, 2))
+    names = ["MAR", "J2R", "CIR", "LMCF"]
+    (one,) = arms_of(fit, "arm", "week", None, None, None, names, 1)
+    gaps = one.gaps
+    difference = bm.trial_analysis(fit, "arm", "week").draws["difference"]
+    effect = difference.to_numpy().reshape(4, -1).T
+    np.testing.assert_allclose(one.model("MAR"), effect[:, -1], atol=1e-9)
+    left = one.shifted("active") > 0
+    share = one.weights[:, left]
+    np.testing.assert_allclose(
+        one.model("J2R"), effect[:, -1] - share.sum(axis=1) * effect[:, -1], atol=1e-9
+    )
+    last = gaps.last[gaps.missing[left]]
+    gained = effect[:, -1:] - effect[:, last]
+    np.testing.assert_allclose(
+        one.model("CIR"), effect[:, -1] - (share * gained).sum(axis=1), atol=1e-9
+    )
+    # Weights are about 1/n of the arm for those who have the drug: all of them sum up to 1.
+    arm = one.ancova.weighted(one._shares)[:, gaps.arm == 1]
+    np.testing.assert_allclose(arm.sum(axis=1), 1, atol=1e-9)
+
+
+def test_covariances_by_arm_are_joined_as_carpenter_roger_and_kenward_do():
+    """Conditioning in their joint matrix: before leaving own arm's, given that the reference's."""
+    residual = bm.Unstructured(time="week", within="patient", by="arm")
+    model = bm.Model(FORMULA, LOAD("antidepressant"), residual=residual)
+    fit = from_priors(model, 3, beta_sigma=(0, 1))
+    gaps = Gaps.of(Trial.of(fit, "arm", "week"))
+    j = next(k for k, i in enumerate(gaps.missing) if gaps.arm[i] and gaps.last[i] == 1)
+    person = gaps.missing[j]
+    found = gaps.given(["J2R"])["J2R"]
+    posterior = fit.posterior
+    sigma = np.exp(posterior["beta_sigma"].to_numpy())
+    names = list(posterior["term_sigma"].to_numpy())
+    arms = list(posterior["residual_arm"].to_numpy())
+    weeks = gaps.trial.visits
+    for s, at_ in enumerate([(0, 0), (0, 1), (0, 2)]):
+        V = {}
+        for arm in ("drug", "placebo"):
+            sd = np.array(
+                [sigma[at_][names.index(f"factor(week)[{w}]:factor(arm)[{arm}]")] for w in weeks]
+            )
+            V[arm] = sd[:, None] * posterior["cor_residual"].to_numpy()[at_][arms.index(arm)] * sd
+        T, R = V["drug"], V["placebo"]
+        b, a = slice(0, 2), slice(2, 4)
+        ratio = R[a, b] @ np.linalg.inv(R[b, b])
+        S11, S21 = T[b, b], ratio @ T[b, b]
+        S22 = R[a, a] - ratio @ (R[b, b] - T[b, b]) @ ratio.T
+        weights = (S21 @ np.linalg.inv(S11))[-1]
+        mean = {
+            arm: [gaps.trial.predictor(fit, w, arm).centre["mu"][at_][person] for w in weeks]
+            for arm in ("drug", "placebo")
+        }
+        off = gaps.y[person, :2] - mean["drug"][:2]
+        assert found.mean[s, j] == pytest.approx(mean["placebo"][-1] + weights @ off)
+        left = (S22 - S21 @ np.linalg.inv(S11) @ S21.T)[-1, -1]
+        assert found.variance[s, j] == pytest.approx(left)
+
+
+def test_random_intercepts_impute_as_compound_symmetry_does():
+    sd_u, sigma, data = 4.0, 3.0, LOAD("antidepressant")
+    total = (sd_u**2 + sigma**2) ** 0.5
+    formula = "change ~ factor(week) * arm + baseline"
+    beta = [1.0, -1, -2, -3, 0, -0.2, -1, -2, -3]
+    effects = at(
+        bm.Model(formula + " + (1 | patient)", data), beta=beta, sd_patient=sd_u, sigma=sigma
+    )
+    structure = bm.CompoundSymmetry(time="week", within="patient")
+    symmetric = at(
+        bm.Model(formula, data, residual=structure), beta=beta, sigma=total, rho=(sd_u / total) ** 2
+    )
+    for name in ("MAR", "CR"):
+        one, other = (
+            Gaps.of(Trial.of(f, "arm", "week")).given([name])[name] for f in (effects, symmetric)
+        )
+        np.testing.assert_allclose(one.mean, other.mean, atol=1e-9)
+        np.testing.assert_allclose(one.variance, other.variance, atol=1e-9)
+
+
+def test_least_squares_where_columns_fall_together():
+    rng = np.random.default_rng(1)
+    x, arm = rng.normal(size=50), rng.integers(0, 2, 50)
+    y = rng.normal(size=(3, 50))
+    full = np.column_stack([np.ones(50), arm, x])
+    twice = np.column_stack([full, np.zeros(50), full[:, 1:]])
+    contrast = np.array([0, 1, 0, 0, 1, 0], dtype=float)
+    one = Ancova.of(twice, contrast)
+    beta, rss = np.linalg.lstsq(full, y.T)[:2]
+    np.testing.assert_allclose(y @ one.weights, beta[1], atol=1e-10)
+    np.testing.assert_allclose((one.residual(y) ** 2).sum(axis=1), rss, rtol=1e-10)
+    assert one.degrees == 47
+    assert one.unit_variance == pytest.approx(np.linalg.inv(full.T @ full)[1, 1])
+    shares = rng.uniform(0.5, 2, (1, 50))
+    W = full * shares.T
+    np.testing.assert_allclose(
+        one.weighted(shares) @ y[0], np.linalg.solve(full.T @ W, W.T @ y[0])[1], atol=1e-10
+    )
+    with pytest.raises(bm.BayesmixedError, match="cannot be estimated"):
+        Ancova.of(twice[:, :3] * (arm == 0)[:, None], contrast[:3])
+
+
+def test_sampled_posterior_against_nlme_and_rbmi(antidepressant, trial_reference):
+    """Means within 0.15 sd; spreads within 10 %.
+
+    nlme gives standard errors of the differences. rbmi gives, for jump to reference, the jackknife
+    error of conditional means (the model's spread) and Rubin's of 150 imputations (the other).
+    With 3,000 draws an sd has a Monte Carlo error of 2 %, and rbmi's two are estimates themselves.
+    """
+    assert antidepressant.converged
+    expected = trial_reference["antidepressant_gls"]["difference"]
+    table = bm.trial_analysis(antidepressant, "arm", "week").table.loc["difference"]
+    off = (table["mean"].to_numpy() - expected["mean"]) / table["sd"].to_numpy()
+    assert np.abs(off).max() < 0.15
+    np.testing.assert_allclose(table["sd"], expected["se"], rtol=0.1)
+    report = bm.dropout_sensitivity(antidepressant, "arm", "week", better="lower")
+    rows = report.table.droplevel("contrast")
+    published = trial_reference["antidepressant_dropout"]["published"]
+    anchored, own = (rows.loc[("J2R", kind)] for kind in ("information-anchored", "model"))
+    assert own["sd"] == pytest.approx(published["se_jackknife"], rel=0.1)
+    assert anchored["sd"] == pytest.approx(published["se_rubin"], rel=0.1)
+    for name, how in NAMES.items():
+        if name == "LMCF":
+            continue
+        value = trial_reference["antidepressant_dropout"]["estimate"][how]
+        for kind in ("information-anchored", "model"):
+            mean, sd = rows.loc[(name, kind), ["mean", "sd"]]
+            assert abs(mean - value) < 0.15 * sd, (name, kind)
+    assert "23 of 88 (placebo), 20 of 84 (drug)" in report.caption
+    report.plot()
+
+
+def test_imputation_has_the_variance_of_rubins_rules(antidepressant):
+    """Mean of the variances within plus variance between, within 4 Monte Carlo errors."""
+    (one,) = arms_of(antidepressant, "arm", "week", None, None, None, ["MAR", "J2R"], 1)
+    draws = one.anchored("J2R")
+    z, _ = one._noise
+    given = one.given["J2R"]
+    y = np.repeat(one.gaps.y[None, :, -1], len(draws), axis=0)
+    y[:, one.gaps.missing] = given.mean + np.sqrt(given.variance) * z
+    people = one.gaps.trial.people
+    X = np.column_stack([np.ones(len(people)), people["arm"] == "drug", people["baseline"]])
+    beta, rss = np.linalg.lstsq(X.astype(float), y.T)[:2]
+    degrees = len(X) - 3
+    inside = rss / degrees * np.linalg.inv(X.astype(float).T @ X.astype(float))[1, 1]
+    t = degrees / (degrees - 2)
+    rubin = t * inside.mean() + beta[1].var()
+    # An sd of n draws has a relative error of 1 / sqrt(2 n); chains mix well here.
+    assert draws.std() == pytest.approx(rubin**0.5, rel=4 / (2 * len(draws)) ** 0.5)
+
+
+def test_tipping_point_is_where_the_probability_tips(antidepressant):
+    report = bm.tipping_point(antidepressant, "arm", "week", better="lower", margin=0.3)
+    tips = report.draws["tipping point"].sel(contrast="drug vs placebo").to_numpy()
+    for kind, tip in zip(("information-anchored", "model"), tips, strict=True):
+        before, after = (
+            bm.tipping_point(
+                antidepressant, "arm", "week", better="lower", margin=0.3, deltas=[tip + shift]
+            ).table["p_better"].xs(kind, level="inference").item()
+            for shift in (-0.05, 0.05)
+        )  # fmt: skip
+        assert before >= 0.975 >= after
+    assert report.table.index.get_level_values("delta").max() > tips.max() > 0
+    assert f"{tips[0]:.3g}" in report.caption
+    report.plot()
+    both = bm.tipping_point(
+        antidepressant, "arm", "week", better="lower", arms="both", deltas=[0, 4]
+    )
+    mean = both.table["mean"].xs("model", level="inference").to_numpy()
+    # About as many left either arm.
+    assert abs(mean[0] - mean[1]) < 0.3
+    never = bm.tipping_point(antidepressant, "arm", "week", better="higher", deltas=[0, -1])
+    assert "already at 0" in never.caption
+
+
+@pytest.mark.parametrize(
+    ("report", "options", "message"),
+    [
+        ("trial_analysis", {"treatment": "arms"}, "Did you mean 'arm'"),
+        ("trial_analysis", {"time": "baseline"}, "takes 26 values|values, and 2 to|changes within"),
+        ("trial_analysis", {"reference": "drugs"}, "Did you mean 'drug'"),
+        ("trial_analysis", {"better": "less"}, "choice of what is better"),
+        ("trial_analysis", {"margin": "1"}, "finite number"),
+        ("trial_analysis", {"baseline": "base"}, "Did you mean 'baseline'"),
+        ("trial_analysis", {"responder": "log(week"}, "cannot be read"),
+        ("trial_analysis", {"responder": True}, "neither a number"),
+        ("trial_analysis", {"average": "all"}, "way of averaging"),
+        ("trial_analysis", {"patient": "sex"}, "grouping or series"),
+        ("dropout_sensitivity", {"assumptions": ["JR"]}, "assumption on drop-out"),
+        ("dropout_sensitivity", {"visit": 7}, "There is no week '7'"),
+        ("dropout_sensitivity", {"visit": 1}, "No outcome is missing"),
+        ("tipping_point", {"probability": 95}, "from 0.5 to below 1"),
+        ("tipping_point", {"arms": "drug"}, "choice of arms"),
+    ],
+)
+def test_bad_input_has_its_own_sentence(estimate, report, options, message):
+    given = {"treatment": "arm", "time": "week"} | options
+    with pytest.raises(bm.BayesmixedError, match=message):
+        getattr(bm, report)(estimate, given.pop("treatment"), given.pop("time"), **given)
+
+
+def test_arms_and_covariates_are_the_patients():
+    data = LOAD("antidepressant").assign(mood=lambda d: d["hama"] - d["hama"].mean())
+    residual = bm.AR1(time="week", within="patient")
+    fit = from_priors(bm.Model("change ~ factor(week) * arm + mood", data, residual=residual), 3)
+    with pytest.raises(bm.BayesmixedError, match="mood, a covariate, changes within patient"):
+        bm.trial_analysis(fit, "arm", "week")
+    assert len(bm.trial_analysis(fit, "arm", "week", average="grid").table) == 12
+    data["turn"] = np.where(data["week"] > 2, "b", "a")
+    fit = from_priors(bm.Model("change ~ turn + week", data, residual=residual), 3)
+    with pytest.raises(bm.BayesmixedError, match="an arm is constant within a patient"):
+        bm.trial_analysis(fit, "turn", "week")
+    counts = bm.Model("hamd ~ arm + week + (1 | patient)", data, family="poisson")
+    with pytest.raises(bm.BayesmixedError, match="normal outcomes"):
+        bm.trial_analysis(from_priors(counts, 3), "arm", "week")
