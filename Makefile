@@ -43,7 +43,7 @@ docs-links: $(STAMP) ## check the links inside the site, list those that leave i
 	@sort -u docs/_build/links/output.txt
 
 readme-picture: $(STAMP) ## draw docs/_static/hospitals.svg from a fit to medpar
-	$(BIN)/python scripts/readme-picture docs/_static/hospitals.svg
+	$(BIN)/python scripts/readme_picture.py docs/_static/hospitals.svg
 
 bench: $(STAMP) ## run the benchmarks against the installed peers (hours; bench-peers first)
 	$(BIN)/python -m benchmarks

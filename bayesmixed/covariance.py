@@ -251,7 +251,7 @@ class AR1(Structure):
         return (CorrelationParameter("phi", _flat()),)
 
     def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
-        """phi^|i - j|."""
+        """``phi^|i - j|``."""
         return _power(parameters["phi"], _lags(times))
 
 
@@ -304,7 +304,7 @@ class ARMA11(Structure):
         return (CorrelationParameter("phi", _flat()), CorrelationParameter("theta", _flat()))
 
     def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
-        """With g phi^(|i-j|-1), g = (1 + phi theta)(phi + theta)/(1 + 2 phi theta + theta^2)."""
+        """``g phi^(|i-j|-1)``, g = (1 + phi theta)(phi + theta)/(1 + 2 phi theta + theta^2)."""
         phi, theta, lags = parameters["phi"], parameters["theta"], _lags(times)
         gamma = (1 + phi * theta) * (phi + theta) / (1 + 2 * phi * theta + theta**2)
         return bk.where(bk.equal(lags, 0), 1.0, gamma * _power(phi, bk.maximum(lags - 1, 0)))
@@ -374,7 +374,7 @@ class Toeplitz(Structure):
         return {"rho": ("lag", lambda p: _autocorrelations(2 * p["partial"] - 1, size))}
 
     def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
-        """rho[|i - j|]."""
+        """``rho[|i - j|]``."""
         lags = _lags(times)
         if not parameters:
             return bk.where(bk.equal(lags, 0), 1.0, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -23,10 +24,18 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
 ]
-exclude_patterns = ["_build", "_ext", "**/.ipynb_checkpoints"]
+exclude_patterns = [
+    "_build",
+    "_ext",
+    "_templates",
+    "case-studies/README.md",
+    "**/.ipynb_checkpoints",
+]
 default_role = "py:obj"  # a name in docstrings is a link where it is one of ours
-# Pages that other branches of the work add (case studies) are found by patterns.
-suppress_warnings = ["toc.empty_glob"]
+# A pattern at the end of a list of pages picks up what is new; it may find nothing.
+logging.getLogger("sphinx.sphinx.directives.other").addFilter(
+    lambda record: getattr(record, "subtype", None) != "empty_glob"
+)
 
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4  # links such as methods.md#exact-algebra, as on the forge
@@ -34,6 +43,8 @@ myst_links_external_new_tab = False
 
 # Pages with code are run by `make docs`, again only if they or the versions change.
 nb_execution_mode = "off" if tags.has("quick") else "cache"  # noqa: F821 (Sphinx defines tags)
+suppress_warnings = ["myst-nb.lexer"] if nb_execution_mode == "off" else []
+nb_execution_in_temp = True  # what a page writes is not left in the repository
 nb_execution_cache_path = str(HERE / "_build" / "executed")
 nb_execution_timeout = 1800
 nb_execution_raise_on_error = True
@@ -66,7 +77,7 @@ html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": True,
     "show_toc_level": 2,
-    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "api/*": []},
+    "secondary_sidebar_items": {"index": [], "**": ["page-toc"]},
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
 }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
-from sphinx.errors import ExtensionError
+from sphinx.util.logging import getLogger
 from sphinx.util.math import get_node_equation_number
+
+_logger = getLogger(__name__)
 
 
 def visit_inline(self: Any, node: nodes.math) -> None:
@@ -29,7 +32,8 @@ def _converted(node: nodes.Element, *, as_block: bool) -> str:
     try:
         return tex2mathml(node.astext(), as_block=as_block)
     except MathError as error:
-        raise ExtensionError(f"{node.astext()!r} is no formula: {error}") from error
+        _logger.warning("%r is no formula: %s", node.astext(), error, location=node)
+        return f"<code>{escape(node.astext())}</code>"
 
 
 def setup(app: Any) -> dict[str, Any]:
