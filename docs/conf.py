@@ -52,6 +52,7 @@ nb_execution_show_tb = True
 nb_merge_streams = True
 nb_output_stderr = "remove"
 
+templates_path = ["_templates"]
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc says what may be given, in words
 autodoc_member_order = "bysource"
@@ -70,14 +71,17 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
-html_sidebars = {"index": [], "glossary": [], "references": [], "limitations": []}
+# Pages at the top have nothing to list at their side, but for those that hold others.
+html_sidebars = {"*": [], "reports": ["sidebar-nav-bs"], "case-studies": ["sidebar-nav-bs"]}
 html_theme_options = {
     "logo": {"text": "bayesmixed"},
     "header_links_before_dropdown": 7,
+    "navbar_align": "left",
+    "navbar_persistent": [],
+    "navbar_end": ["search-button", "theme-switcher"],
     "navigation_with_keys": False,
-    "show_prev_next": True,
     "show_toc_level": 2,
-    "secondary_sidebar_items": {"index": [], "**": ["page-toc"]},
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
 }

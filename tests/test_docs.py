@@ -106,3 +106,15 @@ def test_which_odds_ratio_is_two_clicks_from_the_front_page():
     front, choose = (DOCS / "index.md").read_text(), (DOCS / "choose" / "index.md").read_text()
     assert ":link: choose/index" in front
     assert ":link: odds-ratio" in choose
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_files_that_a_page_at_the_top_links_to_exist(name):
+    root = DOCS.parent
+    targets = re.findall(r"\]\(([^)#\s]+)", (root / name).read_text())
+    missing = [t for t in targets if "://" not in t and not (root / t).exists()]
+    assert not missing
+
+
+def test_the_picture_of_the_front_page_is_small():
+    assert (DOCS / "_static" / "hospitals.svg").stat().st_size < 150_000
