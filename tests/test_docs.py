@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 import bayesmixed as bm
@@ -91,6 +92,24 @@ def test_the_page_on_extending_runs(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "beta[urgent]" in printed
     assert "probability" in printed
+
+
+SLOW = {"validation.md", "odds-ratio.md"}
+CELLS = re.compile(r"```\{code-cell\} ipython3\n(?::[^\n]*\n)*(.*?)```", re.DOTALL)
+NOTEBOOKS = [
+    pytest.param(page, marks=[pytest.mark.slow] if page.name in SLOW else [], id=page.name)
+    for page in PAGES
+    if CELLS.search(page.read_text())
+]
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, object] = {"__name__": "__main__"}
+    for cell in CELLS.findall(page.read_text()):
+        exec(compile(cell, page.name, "exec"), space)  # noqa: S102
+    plt.close("all")
 
 
 def test_every_family_is_on_the_page_of_families():
