@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs from .venv, which the first target you call sets up.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench bench-peers lock clean
+.PHONY: help demo test test-slow lint docs docs-quick docs-links readme-picture bench bench-peers lock clean
 
 PYTHON ?=
 VENV := .venv
@@ -11,13 +11,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Two test processes share the cores with the chains they sample: one BLAS thread each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
+SPHINX := $(BIN)/sphinx-build --fail-on-warning --keep-going -q
+
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 demo: $(STAMP) ## set everything up, then do the main job on real data
 	$(BIN)/bayesmixed demo
 
-test: lint ## set everything up, then lint, check types and layers, run the tests
+test: lint docs-quick ## set everything up, then lint, check types and layers, build the docs, run the tests
 	$(PYTEST)
 
 test-slow: $(STAMP) ## run the tests that `make test` leaves out
@@ -28,6 +30,20 @@ lint: $(STAMP) ## check style, types and import layers
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(STAMP) ## build the site into docs/_build/html, running its code and the case studies
+	$(SPHINX) -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+docs-quick: $(STAMP) ## build the site without running any code: links, references, formulas
+	$(SPHINX) -b html -t quick -j 2 docs docs/_build/quick
+
+docs-links: $(STAMP) ## check the links inside the site, list those that leave it
+	$(SPHINX) -b linkcheck -t quick docs docs/_build/links
+	@sort -u docs/_build/links/output.txt
+
+readme-picture: $(STAMP) ## draw docs/_static/hospitals.svg from a fit to medpar
+	$(BIN)/python scripts/readme_picture.py docs/_static/hospitals.svg
 
 bench: $(STAMP) ## run the benchmarks against the installed peers (hours; bench-peers first)
 	$(BIN)/python -m benchmarks
@@ -42,7 +58,7 @@ lock: $(STAMP) ## write the versions installed in .venv to requirements.lock
 	mv requirements.new requirements.lock
 
 clean: ## remove .venv, caches and build products
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist docs/_build docs/api/generated .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml requirements.lock
@@ -52,5 +68,5 @@ $(STAMP): pyproject.toml requirements.lock
 	  "$$python" -m venv --clear $(VENV); }
 	@$(PIP) install -q --upgrade 'pip>=25.3'
 	@$(PIP) install -q -c requirements.lock --build-constraint requirements.lock \
-	  -e . --group test --group lint
+	  -e . --group test --group lint --group docs
 	@touch $@

@@ -7,7 +7,17 @@ from difflib import get_close_matches
 
 
 class BayesmixedError(ValueError):
-    """Something the user gave cannot be used; the message says what, what is valid, what to do."""
+    """Something the user gave cannot be used; the message says what, what is valid, what to do.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> try:
+    ...     bm.Model("Reaction ~ Day", bm.datasets.load("sleepstudy"))
+    ... except bm.BayesmixedError as error:
+    ...     print(error)
+    There is no column 'Day'. Did you mean 'Days'?
+    """
 
 
 class UnknownNameError(BayesmixedError):

@@ -42,8 +42,10 @@ class VarianceBudget:
 
     Examples
     --------
-    >>> VarianceBudget({"unit": (0.05, 0.15)}, total_sd=12).priors(None)["sd_unit"]
-    LogNormal(mu=1.261, sigma=0.2003)
+    >>> import bayesmixed as bm
+    >>> budget = bm.VarianceBudget({"unit": (0.05, 0.15)}, total_sd=12)
+    >>> budget.priors(None)["sd_unit"]
+    LogNormal(mu=1.263, sigma=0.1383)
     """
 
     shares: Mapping[str, tuple[float, float]]

@@ -52,7 +52,18 @@ def _power(base: Array, lags: Array, least: float = 1.0) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class Independent(Structure):
-    """No correlation; with ``heterogeneous=True`` a variance for each visit."""
+    """No correlation; with ``heterogeneous=True`` a variance for each visit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bayesmixed as bm
+    >>> visits = np.array([[0], [1], [2]])
+    >>> bm.Independent(time="visit", within="patient").matrix({}, visits)
+    array([[1., 0., 0.],
+           [0., 1., 0.],
+           [0., 0., 1.]])
+    """
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """None."""
@@ -65,7 +76,18 @@ class Independent(Structure):
 
 @dataclass(frozen=True, kw_only=True)
 class CompoundSymmetry(Structure):
-    """One correlation ``rho`` between all visits, down to -1/(m - 1)."""
+    """One correlation ``rho`` between all visits, down to -1/(m - 1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bayesmixed as bm
+    >>> visits = np.array([[0], [1], [2]])
+    >>> bm.CompoundSymmetry(time="visit", within="patient").matrix({"rho": 0.3}, visits)
+    array([[1. , 0.3, 0.3],
+           [0.3, 1. , 0.3],
+           [0.3, 0.3, 1. ]])
+    """
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``rho``."""
@@ -79,7 +101,18 @@ class CompoundSymmetry(Structure):
 
 @dataclass(frozen=True, kw_only=True)
 class AR1(Structure):
-    """Autoregression over counted visits: ``phi`` to the power of the lag."""
+    """Autoregression over counted visits: ``phi`` to the power of the lag.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bayesmixed as bm
+    >>> visits = np.array([[0], [1], [2]])
+    >>> bm.AR1(time="visit", within="patient").matrix({"phi": 0.5}, visits)
+    array([[1.  , 0.5 , 0.25],
+           [0.5 , 1.  , 0.5 ],
+           [0.25, 0.5 , 1.  ]])
+    """
 
     equally_spaced = True
 
@@ -88,7 +121,7 @@ class AR1(Structure):
         return (CorrelationParameter("phi", _flat()),)
 
     def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
-        """phi^|i - j|."""
+        """``phi^|i - j|``."""
         return _power(parameters["phi"], _lags(times))
 
     def steps(self, parameters: Mapping[str, Array], times: Any) -> Array:
@@ -98,7 +131,18 @@ class AR1(Structure):
 
 @dataclass(frozen=True, kw_only=True)
 class ContinuousAR1(Structure):
-    """Autoregression over measured times: ``phi``, above 0, to the power of the distance."""
+    """Autoregression over measured times: ``phi``, above 0, to the power of the distance.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bayesmixed as bm
+    >>> years = np.array([[0.0], [1.0], [3.0]])
+    >>> bm.ContinuousAR1(time="years", within="patient").matrix({"phi": 0.5}, years)
+    array([[1.   , 0.5  , 0.125],
+           [0.5  , 1.   , 0.25 ],
+           [0.125, 0.25 , 1.   ]])
+    """
 
     counted = False
 
@@ -117,7 +161,19 @@ class ContinuousAR1(Structure):
 
 @dataclass(frozen=True, kw_only=True)
 class ARMA11(Structure):
-    """Mixed autoregression and moving average: ``phi`` and ``theta`` (Box & Jenkins)."""
+    """Mixed autoregression and moving average: ``phi`` and ``theta`` (Box & Jenkins).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bayesmixed as bm
+    >>> visits = np.array([[0], [1], [2]])
+    >>> arma = bm.ARMA11(time="visit", within="patient")
+    >>> arma.matrix({"phi": 0.8, "theta": -0.4}, visits).round(3)
+    array([[1.   , 0.523, 0.418],
+           [0.523, 1.   , 0.523],
+           [0.418, 0.523, 1.   ]])
+    """
 
     equally_spaced = True
 
@@ -126,7 +182,7 @@ class ARMA11(Structure):
         return (CorrelationParameter("phi", _flat()), CorrelationParameter("theta", _flat()))
 
     def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
-        """With g phi^(|i-j|-1), g = (1 + phi theta)(phi + theta)/(1 + 2 phi theta + theta^2)."""
+        """``g phi^(|i-j|-1)``, g = (1 + phi theta)(phi + theta)/(1 + 2 phi theta + theta^2)."""
         phi, theta, lags = parameters["phi"], parameters["theta"], _lags(times)
         gamma = (1 + phi * theta) * (phi + theta) / (1 + 2 * phi * theta + theta**2)
         return bk.where(bk.equal(lags, 0), 1.0, gamma * _power(phi, bk.maximum(lags - 1, 0)))
@@ -147,6 +203,15 @@ class Toeplitz(Structure):
     on ``partial`` = (1 + partial correlation)/2 the correlations ``rho`` are flat on the region of
     positive definite matrices, whose Jacobian is that of Barndorff-Nielsen & Schou (1973, J.
     Multivar. Anal. 3:408). Banded: flat on that region.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> banded = bm.Toeplitz(time="visit", within="patient", bands=2)
+    >>> [parameter.name for parameter in banded.parameters(size=4, spread=1.0)]
+    ['rho']
+    >>> print(banded)
+    Toeplitz(time='visit', within='patient', bands=2)
     """
 
     bands: int | None = None
@@ -187,7 +252,7 @@ class Toeplitz(Structure):
         return {"rho": ("lag", lambda p: _autocorrelations(2 * p["partial"] - 1, size))}
 
     def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
-        """rho[|i - j|]."""
+        """``rho[|i - j|]``."""
         lags = _lags(times)
         if not parameters:
             return bk.where(bk.equal(lags, 0), 1.0, 0.0)
@@ -218,7 +283,19 @@ def _autocorrelations(partial: Array, size: int) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class Antedependence(Structure):
-    """First-order ante-dependence: a correlation ``rho`` for each pair of neighbouring visits."""
+    """First-order ante-dependence: a correlation ``rho`` for each pair of neighbouring visits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bayesmixed as bm
+    >>> visits = np.array([[0], [1], [2]])
+    >>> steps = bm.Antedependence(time="visit", within="patient")
+    >>> steps.matrix({"rho": np.array([0.5, 0.8])}, visits)
+    array([[1. , 0.5, 0.4],
+           [0.5, 1. , 0.8],
+           [0.4, 0.8, 1. ]])
+    """
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``rho`` between each visit and the next."""
@@ -248,6 +325,15 @@ class Unstructured(Structure):
 
     Each visit has a standard deviation of its own unless ``heterogeneous=False``, as UN in SAS and
     ``us()`` in mmrm.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("orthodont")
+    >>> free = bm.Unstructured(time="age", within="Subject")
+    >>> model = bm.Model("distance ~ age * Sex", data, residual=free)
+    >>> list(model.priors.index[-2:])
+    ['sigma[14]', 'cor_residual']
     """
 
     heterogeneous: bool = True
@@ -295,7 +381,18 @@ class _Distance(Structure):
 
 @dataclass(frozen=True, kw_only=True)
 class Exponential(_Distance):
-    """exp(-d/range)."""
+    """exp(-d/range).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bayesmixed as bm
+    >>> years = np.array([[0.0], [1.0], [3.0]])
+    >>> bm.Exponential(time="years", within="patient").matrix({"range": 2.0}, years).round(3)
+    array([[1.   , 0.607, 0.223],
+           [0.607, 1.   , 0.368],
+           [0.223, 0.368, 1.   ]])
+    """
 
     def steps(self, parameters: Mapping[str, Array], times: Any) -> Array | None:
         """Of times, not of places, and without a nugget."""
@@ -309,7 +406,18 @@ class Exponential(_Distance):
 
 @dataclass(frozen=True, kw_only=True)
 class SquaredExponential(_Distance):
-    """exp(-(d/range)^2), also called Gaussian."""
+    """exp(-(d/range)^2), also called Gaussian.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bayesmixed as bm
+    >>> years = np.array([[0.0], [1.0], [3.0]])
+    >>> bm.SquaredExponential(time="years", within="patient").matrix({"range": 2.0}, years).round(3)
+    array([[1.   , 0.779, 0.105],
+           [0.779, 1.   , 0.368],
+           [0.105, 0.368, 1.   ]])
+    """
 
     def _shape(self, distance: Array) -> Array:
         return bk.exp(-(distance**2))
@@ -323,6 +431,17 @@ class Matern(_Distance):
     ----------
     smoothness : float
         1.5 or 2.5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bayesmixed as bm
+    >>> years = np.array([[0.0], [1.0], [3.0]])
+    >>> smooth = bm.Matern(time="years", within="patient", smoothness=1.5)
+    >>> smooth.matrix({"range": 2.0}, years).round(3)
+    array([[1.   , 0.785, 0.268],
+           [0.785, 1.   , 0.483],
+           [0.268, 0.483, 1.   ]])
     """
 
     smoothness: float = 1.5

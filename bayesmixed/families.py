@@ -1,4 +1,13 @@
-"""The outcome families, each one value."""
+"""The outcome families, each one value.
+
+Examples
+--------
+>>> import bayesmixed as bm
+>>> [parameter.name for parameter in bm.families.negative_binomial.parameters]
+['mu', 'alpha']
+>>> data = bm.datasets.load("epil")
+>>> model = bm.Model("y ~ trt + (1 | subject)", data, family=bm.families.negative_binomial)
+"""
 
 from __future__ import annotations
 

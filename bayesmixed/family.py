@@ -42,6 +42,15 @@ class Parameter:
     typical : callable
         Response scale -> a typical value, where the intercept's prior is centred once the
         parameter has a formula of its own.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> shape = bm.Parameter(
+    ...     "shape", (bm.links.log,), "positive", lambda scale: bm.Prior("Gamma", alpha=2, beta=0.1)
+    ... )
+    >>> shape.prior(1.0)
+    Gamma(alpha=2, beta=0.1)
     """
 
     name: str
@@ -97,9 +106,13 @@ class Family:
     A family of one's own (the Rayleigh distribution) is one value and works like the built-in
     ones:
 
-    >>> rayleigh = Family(
+    >>> from math import pi
+    >>> import numpy as np
+    >>> import bayesmixed as bm
+    >>> from bayesmixed import backend as bk
+    >>> rayleigh = bm.Family(
     ...     name="rayleigh",
-    ...     parameters=(Parameter("mu", (links.log,)),),
+    ...     parameters=(bm.Parameter("mu", (bm.links.log,)),),
     ...     loglik=lambda y, mu: bk.log(pi / 2 * y / mu**2) - pi / 4 * (y / mu) ** 2,
     ...     mean=lambda mu: mu,
     ...     variance=lambda mu: (4 / pi - 1) * mu**2,
@@ -107,6 +120,9 @@ class Family:
     ...     valid=lambda y, trials: y > 0,
     ...     support="above 0",
     ... )
+    >>> waits = {"y": [1.2, 0.4, 2.2, 0.9], "x": [0, 0, 1, 1]}
+    >>> bm.Model("y ~ x", waits, family=rayleigh).priors.loc["Intercept", "prior"]
+    'Normal(mu=0.1613, sigma=2.5)'
     """
 
     name: str

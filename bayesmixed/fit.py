@@ -47,6 +47,21 @@ class Fit:
         ``posterior``, ``sample_stats``, ``observed_data``; every ArviZ function takes it.
     notes : tuple of str
         What was done to the data.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("sleepstudy")
+    >>> fit = bm.Model("Reaction ~ Days + (Days | Subject)", data).fit(seed=1)
+    >>> fit.converged
+    True
+    >>> fit.posterior["u_Subject"].dims
+    ('chain', 'draw', 'Subject', 'Subject_effect')
+    >>> summary = fit.summary()
+    >>> summary.index[:2].to_list(), round(float(summary.loc["beta[Days]", "mean"]))
+    (['beta[Intercept]', 'beta[Days]'], 10)
+    >>> fit.with_log_likelihood().tree["log_likelihood"]["y"].sizes["row"]
+    180
     """
 
     design: Design
@@ -331,10 +346,23 @@ def load(
         The family, link or residual structure of one's own that the model used; the package's are
         found by name.
 
+    Returns
+    -------
+    Fit
+
     Raises
     ------
     StorageError
         If there is no such file, or it is not a saved fit.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("sleepstudy")
+    >>> fit = bm.Model("Reaction ~ Days + (Days | Subject)", data).fit(seed=1)
+    >>> path = fit.save("sleepstudy.nc")
+    >>> bm.load(path).posterior.identical(fit.posterior)
+    True
     """
     target = Path(path)
     if not target.exists():

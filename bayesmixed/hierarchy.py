@@ -39,9 +39,14 @@ class Hierarchy:
 
     Examples
     --------
-    >>> print(Hierarchy({"unit": "1", "patient": "1 + years"}))
+    >>> import bayesmixed as bm
+    >>> print(bm.Hierarchy({"unit": "1", "patient": "1 + years"}))
     unit: 1
     └─ patient: 1 + years
+    >>> data = bm.datasets.load("pastes")
+    >>> casks = bm.Model("strength ~ 1", data, hierarchy=bm.Hierarchy({"batch": "1", "cask": "1"}))
+    >>> list(casks.priors.index)
+    ['Intercept', 'sd_batch', 'sd_cask', 'sigma']
     """
 
     levels: tuple[tuple[str, str], ...]

@@ -1,4 +1,13 @@
-"""Link functions: how a linear predictor becomes a family's parameter."""
+"""Link functions: how a linear predictor becomes a family's parameter.
+
+Examples
+--------
+>>> import bayesmixed as bm
+>>> float(bm.links.logit.inverse(0.0))
+0.5
+>>> data = bm.datasets.load("medpar")
+>>> model = bm.Model("died ~ age80 + (1 | provnum)", data, "bernoulli", link=bm.links.probit)
+"""
 
 from __future__ import annotations
 

@@ -95,6 +95,11 @@ class Model:
     >>> import bayesmixed as bm
     >>> data = bm.datasets.load("sleepstudy")
     >>> model = bm.Model("Reaction ~ Days + (Days | Subject)", data)
+    >>> list(model.priors.index)
+    ['Intercept', 'beta[Days]', 'sd_Subject[Intercept]', 'sd_Subject[Days]', 'cor_Subject', 'sigma']
+    >>> drawn = model.prior_predictive(draws=50, seed=1)
+    >>> fit = model.fit(seed=1)
+    >>> again = model.with_data(data.query("Days > 1")).fit(seed=1)
     """
 
     def __init__(

@@ -87,8 +87,14 @@ class Prior:
 
     Examples
     --------
-    >>> Prior("Normal", mu=0, sigma=20)
+    >>> import bayesmixed as bm
+    >>> prior = bm.Prior("Normal", mu=0, sigma=20)
+    >>> prior
     Normal(mu=0, sigma=20)
+    >>> data = bm.datasets.load("sleepstudy")
+    >>> model = bm.Model("Reaction ~ Days", data, priors={"beta[Days]": prior})
+    >>> model.priors.loc["beta[Days]", "source"]
+    'yours'
     """
 
     distribution: str

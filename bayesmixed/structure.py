@@ -25,6 +25,13 @@ class CorrelationParameter:
     dim : str
         What a vector or matrix runs over: ``"lag"``, ``"band"`` (some of the lags), ``"step"``
         (from a visit to the next) or ``"visit"``; empty for a single number.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> flat = bm.Prior("Uniform", lower=-1, upper=1)
+    >>> bm.CorrelationParameter("phi", flat).support
+    (-1.0, 1.0)
     """
 
     name: str
@@ -56,6 +63,26 @@ class Structure:
     by : str, optional
         Column, constant within a series, for each of whose values (arms of a trial) all
         parameters are separate.
+
+    Examples
+    --------
+    A structure of one's own says what it learns and what its matrix is:
+
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> import bayesmixed as bm
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Damped(bm.Structure):
+    ...     def parameters(self, size, spread):
+    ...         flat = bm.Prior("Uniform", lower=0, upper=1)
+    ...         return (bm.CorrelationParameter("phi", flat, (0.0, 1.0)),)
+    ...
+    ...     def matrix(self, parameters, times):
+    ...         lag = abs(times - times[..., 0][..., None, :])
+    ...         return parameters["phi"] ** (lag**0.5)
+    >>> damped = Damped(time="visit", within="patient")
+    >>> damped.matrix({"phi": 0.5}, np.array([[0], [1], [4]]))[0]
+    array([1.  , 0.5 , 0.25])
     """
 
     time: str | tuple[str, ...]

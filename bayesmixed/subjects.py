@@ -161,6 +161,8 @@ class Normal:
             parts += [r.groups.index[rows] for r in spread.random]
         if self.design.sampling_sd is not None:
             parts.append(self.design.sampling_sd[rows])
+        if self.design.spreads is not None:
+            parts.append(self.design.spreads.index[rows])
         for r in self.design.predictors["mu"].random:
             if r.name in self.inside:
                 parts += [r.Z[rows], _relative(r.groups.index[rows])]

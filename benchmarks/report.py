@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def _claims(runs: Mapping[str, Sequence[Record]]) -> str:
     for name, found in runs.items():
         for k, claim in enumerate(ROWS[name].claims):
             measured = compare.measure(claim, found)
-            work = "" if k else f"[{ROWS[name].title}](#{name})"
+            work = "" if k else f"[{ROWS[name].title}](#{_anchor(ROWS[name])})"
             lines.append(f"| {work} | {_claim(ROWS[name], claim, measured)} |")
     lines.append(
         "\n† the two were not run one after the other; "
@@ -161,8 +162,13 @@ _COLUMNS = (
 )
 
 
+def _anchor(row: Row) -> str:
+    """The heading's anchor, as forges and the site make it."""
+    return re.sub(r"[^\w\- ]", "", row.title.lower()).replace(" ", "-")
+
+
 def _details(row: Row, found: Sequence[Record]) -> str:
-    parts = [f'<a id="{row.name}"></a>\n\n## {row.title[0].upper()}{row.title[1:]}\n']
+    parts = [f"## {row.title[0].upper()}{row.title[1:]}\n"]
     for point in row.points:
         lines = ["| " + " | ".join(_COLUMNS) + " |", "|---" * len(_COLUMNS) + "|"]
         ours = compare.select(found, point.name, OURS.name)

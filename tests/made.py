@@ -16,8 +16,8 @@ def from_priors(
 ) -> Fit:
     """A fit whose draws are the priors', two chains of them, for whatever holds in any draw.
 
-    Priors of coefficients of log(sigma) have tails beyond what floats can hold: `limits` are where
-    a variable is squeezed into.
+    Some priors have tails far beyond what data would leave: `limits` are where a variable is
+    squeezed into.
     """
     prior = model.prior_predictive(2 * draws, seed=seed)["prior"].to_dataset()
     halves = [prior.isel(chain=0, draw=slice(k * draws, (k + 1) * draws)) for k in (0, 1)]

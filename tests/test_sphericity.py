@@ -78,7 +78,7 @@ def test_report_at_a_known_covariance():
     data = LOAD("orthodont").sample(frac=1, random_state=2)
     model = bm.Model("distance ~ factor(age) + (1 | Subject)", data, residual=structure)
     beta = [22.0, 1.0, 2.5, 4.0]
-    fit = at(model, beta=beta, beta_sigma=np.log(sds), phi=phi, sd_Subject=sd_u)
+    fit = at(model, beta=beta, sigma=sds, phi=phi, sd_Subject=sd_u)
     report = bm.sphericity(fit)
     lags = abs(np.subtract.outer(range(4), range(4)))
     V = sd_u**2 + sds[:, None] * phi**lags * sds

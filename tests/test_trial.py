@@ -46,7 +46,7 @@ def estimate(model, trial_reference) -> Fit:
     """A fit whose one draw is the REML estimate of nlme's gls."""
     expected = trial_reference["antidepressant_gls"]
     return at(
-        model, beta=expected["coef"], beta_sigma=np.log(expected["sd"]),
+        model, beta=expected["coef"], sigma=expected["sd"],
         cor_residual=expected["correlation"],
     )  # fmt: skip
 
@@ -71,14 +71,14 @@ def test_means_are_those_of_the_reference_grid(estimate, trial_reference):
 
 def test_responders_change_and_probabilities(model):
     """From draws of the priors, by hand for one visit."""
-    fit = from_priors(model, beta=(-0.5, 0.5), beta_sigma=(0, 2))
+    fit = from_priors(model, beta=(-0.5, 0.5))
     report = bm.trial_analysis(
         fit, "arm", "week", reference="drug", baseline="baseline", margin=-1.5, better="lower",
         responder="-0.5 * baseline",
     )  # fmt: skip
     people = LOAD("antidepressant").drop_duplicates("patient")
     beta = fit.posterior["beta"].to_series().unstack("term")
-    sd = np.exp(fit.posterior["beta_sigma"].isel(term_sigma=3).to_series())
+    sd = fit.posterior["sigma"].sel(residual_visit=6).to_series()
     shares, means = {}, {}
     for arm in (0, 1):
         base = people["baseline"].to_numpy()
@@ -162,7 +162,7 @@ def test_conditional_means_are_those_of_an_independent_computation(estimate, tri
 
 def test_closed_forms_with_one_covariance(model):
     """Copying the reference's means takes the effect from those who left, and nothing else."""
-    fit = from_priors(model, beta_sigma=(0, 2))
+    fit = from_priors(model)
     names = ["MAR", "J2R", "CIR", "LMCF"]
     (one,) = arms_of(fit, "arm", "week", None, None, None, names, 1)
     gaps = one.gaps
@@ -188,22 +188,20 @@ def test_covariances_by_arm_are_joined_as_carpenter_roger_and_kenward_do():
     """Conditioning in their joint matrix: before leaving own arm's, given that the reference's."""
     residual = bm.Unstructured(time="week", within="patient", by="arm")
     model = bm.Model(FORMULA, LOAD("antidepressant"), residual=residual)
-    fit = from_priors(model, 3, beta_sigma=(0, 1))
+    fit = from_priors(model, 3)
     gaps = Gaps.of(Trial.of(fit, "arm", "week"))
     j = next(k for k, i in enumerate(gaps.missing) if gaps.arm[i] and gaps.last[i] == 1)
     person = gaps.missing[j]
     found = gaps.given(["J2R"])["J2R"]
     posterior = fit.posterior
-    sigma = np.exp(posterior["beta_sigma"].to_numpy())
-    names = list(posterior["term_sigma"].to_numpy())
+    sigma = posterior["sigma"].to_numpy()
+    names = list(posterior["residual_cell"].to_numpy())
     arms = list(posterior["residual_arm"].to_numpy())
     weeks = gaps.trial.visits
     for s, at_ in enumerate([(0, 0), (0, 1), (0, 2)]):
         V = {}
         for arm in ("drug", "placebo"):
-            sd = np.array(
-                [sigma[at_][names.index(f"factor(week)[{w}]:factor(arm)[{arm}]")] for w in weeks]
-            )
+            sd = np.array([sigma[at_][names.index(f"{arm},{w}")] for w in weeks])
             V[arm] = sd[:, None] * posterior["cor_residual"].to_numpy()[at_][arms.index(arm)] * sd
         T, R = V["drug"], V["placebo"]
         b, a = slice(0, 2), slice(2, 4)

@@ -1,4 +1,15 @@
-"""Small real data sets with their sources, and simulators for what none of them covers."""
+"""Small real data sets with their sources, and simulators for what none of them covers.
+
+Examples
+--------
+>>> import bayesmixed as bm
+>>> data = bm.datasets.load("sleepstudy")
+>>> data.columns.to_list()
+['Reaction', 'Days', 'Subject']
+>>> print(bm.datasets.describe("bcg"))  # doctest: +ELLIPSIS
+bcg: BCG vaccine against tuberculosis: 13 trials
+...
+"""
 
 from bayesmixed.datasets.catalogue import describe, list, load
 from bayesmixed.datasets.dataset import Dataset

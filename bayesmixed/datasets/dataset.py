@@ -42,6 +42,13 @@ class Dataset:
         Columns of labels that are read as text.
     derived : tuple of str
         Columns that `load` computes from the others.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> bcg = bm.datasets.describe("bcg")
+    >>> bcg.rows, bcg.sampling_sd
+    (13, 'sei')
     """
 
     name: str

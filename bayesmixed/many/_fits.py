@@ -52,6 +52,23 @@ class Fits(Mapping[str, Fit]):
         Priors learned across the outcomes.
     interrupted : bool
         Whether the run was stopped before its end.
+
+    Examples
+    --------
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("sleepstudy")
+    >>> model = bm.Model("Reaction ~ Days + (Days | Subject)", data)
+    >>> outcomes = {"time": data["Reaction"], "speed": 1e4 / data["Reaction"]}
+    >>> with ThreadPoolExecutor() as threads:
+    ...     fits = bm.fit_many(model, outcomes, out="fits", executor=threads, seed=1)
+    >>> fits = bm.Fits.open("fits")
+    >>> sorted(fits), fits.failures.empty
+    (['speed', 'time'], True)
+    >>> fits["speed"].posterior["beta"].dims
+    ('chain', 'draw', 'term')
+    >>> fits.summary("beta[Days]")["mean"].gt(0).to_dict()
+    {'time': True, 'speed': False}
     """
 
     path: Path

@@ -115,8 +115,14 @@ def fit_many(
 
     Examples
     --------
-    >>> fits = bm.fit_many(model, genes, out="genes", seed=1)  # doctest: +SKIP
-    >>> fits.summary("beta[arm]")  # doctest: +SKIP
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("sleepstudy")
+    >>> model = bm.Model("Reaction ~ Days + (Days | Subject)", data)
+    >>> outcomes = {"time": data["Reaction"], "speed": 1e4 / data["Reaction"]}
+    >>> if __name__ == "__main__":
+    ...     fits = bm.fit_many(model, outcomes, seed=1, progress=False)
+    ...     print(fits.summary("beta[Days]")["converged"].all())
+    True
     """
     if (outcomes is None) == (datasets is None):
         raise DataError("Give either outcomes or datasets to fit_many.")

@@ -99,6 +99,12 @@ def turner_prior(
     References
     ----------
     Turner, Jackson, Wei, Thompson & Higgins (2015), Stat. Med. 34:984, Table IV and p. 993.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> bm.turner_prior("all-cause mortality")
+    LogNormal(mu=-1.975, sigma=0.67)
     """
     location, scale = 2.56, 1.74
     column = lookup(_TURNER_COMPARISONS, comparison, "comparison")
@@ -134,6 +140,12 @@ def rhodes_prior(
     References
     ----------
     Rhodes, Turner & Higgins (2015), J. Clin. Epidemiol. 68:52, Table 3 and section 3.3.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> bm.rhodes_prior("mental health")
+    LogStudentT(nu=5.0, mu=-1.495, sigma=1.08)
     """
     location, scale = 3.44, 2.59
     column = lookup(_RHODES_COMPARISONS, comparison, "comparison")

@@ -223,6 +223,15 @@ def grid_posterior(fit: Fit) -> GridPosterior:
         If the model is another one.
     PriorError
         If a coefficient's prior is not normal, or the posterior is improper.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> trials = bm.datasets.load("bcg")
+    >>> fit = bm.meta_analysis(trials, "yi", "sei", "trial", measure="RR", method="grid", seed=1)
+    >>> exact = bm.grid_posterior(fit)
+    >>> round(float(exact.tau.quantile(0.5)), 2)
+    0.55
     """
     return grid_of(fit.design)
 

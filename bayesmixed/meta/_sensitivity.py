@@ -51,6 +51,15 @@ def leave_one_out(fit: Fit) -> Report:
     ------
     BayesmixedError
         If the model is another one, or fewer than three studies are there.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> trials = bm.datasets.load("bcg")
+    >>> fit = bm.meta_analysis(trials, "yi", "sei", "trial", measure="RR", method="grid", seed=1)
+    >>> report = bm.leave_one_out(fit)
+    >>> report.table["mean"].idxmin()
+    '8'
     """
     found, grid = _grid(fit)
     count = len(grid.labels)
@@ -94,6 +103,14 @@ def cumulative_analysis(fit: Fit, order: ArrayLike) -> Report:
     ------
     DataError
         If `order` has not one value a study, or they cannot be sorted.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> trials = bm.datasets.load("bcg")
+    >>> fit = bm.meta_analysis(trials, "yi", "sei", "trial", measure="RR", method="grid", seed=1)
+    >>> bm.cumulative_analysis(fit, trials["year"]).table.index[:3].to_list()
+    ['2 (1949)', '6 (1953)', '3 (1960)']
     """
     found, grid = _grid(fit)
     kept = found.design.table.frame.index
@@ -156,6 +173,15 @@ def prior_robustness(fit: Fit, priors: Mapping[str, Prior | Density] | None = No
     ----------
     .. [1] Turner et al. (2015), Stat. Med. 34:984. For risk and rate ratios they are stand-ins.
     .. [2] Rhodes et al. (2015), J. Clin. Epidemiol. 68:52.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> trials = bm.datasets.load("bcg")
+    >>> fit = bm.meta_analysis(trials, "yi", "sei", "trial", measure="RR", method="grid", seed=1)
+    >>> report = bm.prior_robustness(fit, {"wide": bm.Prior("HalfNormal", sigma=2)})
+    >>> list(report.table.index)
+    ['HalfNormal(sigma=0.5), of the fit', 'wide']
     """
     found, grid = _grid(fit)
     if grid.prior is None:

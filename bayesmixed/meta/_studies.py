@@ -45,6 +45,14 @@ def study_effects(fit: Fit) -> Report:
     References
     ----------
     .. [1] Röver (2020), J. Stat. Softw. 93(6), section 2.12.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> trials = bm.datasets.load("bcg")
+    >>> fit = bm.meta_analysis(trials, "yi", "sei", "trial", measure="RR", method="grid", seed=1)
+    >>> int(bm.study_effects(fit).table["weight"].idxmax())
+    8
     """
     found = read(fit)
     table = study_table(found)

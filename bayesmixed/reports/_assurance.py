@@ -99,6 +99,15 @@ def assurance(
     .. [1] Donner & Klar (2000), Design and Analysis of Cluster Randomization Trials, ch. 5.
     .. [2] Eldridge, Ashby & Kerry (2006), Int. J. Epidemiol. 35:1292.
     .. [3] Spiegelhalter & Freedman (1986), Stat. Med. 5:1.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("sleepstudy")
+    >>> fit = bm.Model("Reaction ~ Days + (Days | Subject)", data).fit(seed=1)
+    >>> power = bm.assurance(fit, difference=40, clusters=[10, 40], cluster_size=10)
+    >>> power.table["mean"].is_monotonic_increasing
+    True
     """
     name = random_of(fit, level).name
     counts = _checked_counts(clusters)

@@ -133,6 +133,17 @@ def benchmark(
     .. [1] Normand, Glickman & Gatsonis (1997), J. Am. Stat. Assoc. 92:803.
     .. [2] Ash et al. (2012), COPSS-CMS White Paper, eq. 5.
     .. [3] Silber et al. (2010), Health Serv. Res. 45:1148.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("medpar")
+    >>> formula = "died ~ age80 + factor(type) + (1 | provnum)"
+    >>> fit = bm.Model(formula, data, family="bernoulli").fit(seed=1)
+    >>> league = bm.benchmark(fit, "provnum", suppress_below=11)
+    >>> league.table[["n", "observed", "predicted", "expected", "ratio", "flag"]].shape
+    (22, 6)
+    >>> path = league.save_plot("hospitals.png", "caterpillar")
     """
     fit.design.need_rows("Benchmarking")
     units = random_of(fit, unit)

@@ -60,6 +60,16 @@ def compare(fits: Mapping[str, Fit], unit: str = "row") -> Report:
     References
     ----------
     .. [1] Yao, Vehtari, Simpson & Gelman (2018), Bayesian Anal. 13:917.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("sleepstudy")
+    >>> slopes = bm.Model("Reaction ~ Days + (Days | Subject)", data).fit(seed=1)
+    >>> intercepts = bm.Model("Reaction ~ Days + (1 | Subject)", data).fit(seed=1)
+    >>> report = bm.compare({"slopes": slopes, "intercepts": intercepts}, unit="Subject")
+    >>> list(report.table.index)
+    ['slopes', 'intercepts']
     """
     _check(fits)
     groups = _groups(fits, unit)

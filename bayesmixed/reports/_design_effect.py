@@ -79,6 +79,17 @@ def design_effect(
     ----------
     .. [1] Kish (1965), Survey Sampling, section 8.2.
     .. [2] Eldridge, Ashby & Kerry (2006), Int. J. Epidemiol. 35:1292.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("medpar")
+    >>> formula = "died ~ age80 + factor(type) + (1 | provnum)"
+    >>> fit = bm.Model(formula, data, family="bernoulli").fit(seed=1)
+    >>> report = bm.design_effect(fit)
+    >>> list(report.table.index)
+    ['icc', 'design_effect', 'se_inflation', 'effective_sample_size']
+    >>> planned = bm.design_effect(fit, cluster_size=30)
     """
     rows = one_row(fit, at)
     levels = shared_levels(fit)

@@ -87,6 +87,17 @@ def effects(
     References
     ----------
     .. [1] Robins (1986), Mathematical Modelling 7:1393, for a time-fixed treatment.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("medpar")
+    >>> formula = "died ~ age80 + factor(type) + (1 | provnum)"
+    >>> fit = bm.Model(formula, data, family="bernoulli").fit(seed=1)
+    >>> report = bm.effects(fit, "age80", population="new")
+    >>> report.table.loc[("1 vs 0", "risk difference", "new"), "median"].round(1)
+    np.float64(0.1)
+    >>> by_type = bm.effects(fit, "age80", by="type", population="new")
     """
     column = _grid.column_of(fit, variable)
     grid, held = _grid.axes(fit, by, at)

@@ -99,6 +99,17 @@ def forecast(
     References
     ----------
     .. [1] Vehtari, Simpson, Gelman, Yao & Gabry (2024), J. Mach. Learn. Res. 25(72).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("sleepstudy")
+    >>> fit = bm.Model("Reaction ~ Days + (Days | Subject)", data).fit(seed=1)
+    >>> seen = pd.DataFrame({"Subject": "new", "Days": [0, 1, 2], "Reaction": [250, 270, 285]})
+    >>> later = pd.DataFrame({"Subject": "new", "Days": [5, 9]})
+    >>> bm.forecast(fit, seen, later, seed=1).table["visits"].to_list()
+    [3, 3]
     """
     lookup(dict.fromkeys(_KINDS), kind, "kind of forecast")
     need_independent(fit.design, "A forecast", "Use predict() for expected values.")

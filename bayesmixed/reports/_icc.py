@@ -102,6 +102,14 @@ def icc(fit: Fit, scale: Literal["latent", "response"] = "latent", at: Any = Non
     .. [1] Goldstein, Browne & Rasbash (2002), Understanding Statistics 1:223-231.
     .. [2] Nakagawa, Johnson & Schielzeth (2017), J. R. Soc. Interface 14:20170213.
     .. [3] Stryhn, Sanchez, Morley, Booker & Dohoo (2006), Proc. 11th ISVEE, for counts.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("sleepstudy")
+    >>> fit = bm.Model("Reaction ~ Days + (Days | Subject)", data).fit(seed=1)
+    >>> bm.icc(fit, at={"Days": [0, 9]}).table["mean"].round(1).to_list()
+    [0.5, 0.9]
     """
     lookup({"latent": 0, "response": 0}, scale, "scale")
     levels = shared_levels(fit)
@@ -161,6 +169,16 @@ def median_odds_ratio(fit: Fit, at: Any = None) -> Report:
     ----------
     .. [1] Larsen & Merlo (2005), Am. J. Epidemiol. 161:81.
     .. [2] Austin, Stryhn, Leckie & Merlo (2018), Stat. Med. 37:572.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("medpar")
+    >>> formula = "died ~ age80 + factor(type) + (1 | provnum)"
+    >>> fit = bm.Model(formula, data, family="bernoulli").fit(seed=1)
+    >>> report = bm.median_odds_ratio(fit)
+    >>> report.table.loc["provnum", "mean"].round(1)
+    np.float64(1.2)
     """
     levels, link = shared_levels(fit), fit.spec.link.name
     transformed = is_transformed(fit.design)

@@ -78,6 +78,15 @@ def loo(fit: Fit, unit: str = "row", refits: Mapping[Any, Fit] | None = None) ->
     ----------
     .. [1] Vehtari, Gelman & Gabry (2017), Stat. Comput. 27:1413, eq. 10.
     .. [2] Merkle, Furr & Rabe-Hesketh (2019), Psychometrika 84:802, eq. 10.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("sleepstudy")
+    >>> fit = bm.Model("Reaction ~ Days + (Days | Subject)", data).fit(seed=1)
+    >>> people = bm.loo(fit, "Subject")
+    >>> people.table["elpd"].idxmin()
+    '332'
     """
     groups = unit_groups(fit, unit)
     found, draws = left_out(fit, groups)

@@ -62,6 +62,16 @@ def means(
     References
     ----------
     .. [1] Searle, Speed & Milliken (1980), Am. Stat. 34:216.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("medpar")
+    >>> formula = "died ~ age80 + factor(type) + (1 | provnum)"
+    >>> fit = bm.Model(formula, data, family="bernoulli").fit(seed=1)
+    >>> report = bm.means(fit, "type", population="new")
+    >>> report.table.index.get_level_values("type").to_list()
+    [1, 2, 3]
     """
     first = [variable] if isinstance(variable, str) else list(variable or ())
     chosen = [n for n in first if n not in (at or {})]

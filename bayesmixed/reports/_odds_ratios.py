@@ -91,6 +91,16 @@ def odds_ratios(fit: Fit, term: str | None = None) -> Report:
     ----------
     .. [1] Hedeker, du Toit, Demirtas & Gibbons (2018), Biometrics 74:354, section 3.
     .. [2] Zeger, Liang & Albert (1988), Biometrics 44:1049, eq. 3.3.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("medpar")
+    >>> formula = "died ~ age80 + factor(type) + (1 | provnum)"
+    >>> fit = bm.Model(formula, data, family="bernoulli").fit(seed=1)
+    >>> report = bm.odds_ratios(fit, "age80")
+    >>> report.table.index.get_level_values("kind").to_list()
+    ['subject-specific', 'population-averaged', 'attenuation']
     """
     fit.design.need_rows("Averaging over the population")
     name = fit.design.family.parameters[0].name

@@ -67,6 +67,15 @@ def posterior_predictive(fit: Fit, seed: int | None = None, groups: Groups = "ex
     ------
     UnknownNameError
         If a grouping or choice is not a valid one.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("sleepstudy")
+    >>> fit = bm.Model("Reaction ~ Days + (Days | Subject)", data).fit(seed=1)
+    >>> drawn = bm.posterior_predictive(fit, seed=1)
+    >>> drawn.tree["posterior_predictive"]["y"].sizes["row"]
+    180
     """
     found = np.concatenate(list(replicates(fit, groups, seed)), axis=1)
     rows = fit.design.table.frame.index.to_numpy()
@@ -151,6 +160,16 @@ def check(
     ----------
     .. [1] Gelman, Meng & Stern (1996), Stat. Sin. 6:733.
     .. [2] Marshall & Spiegelhalter (2003), Stat. Med. 22:1649.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("sleepstudy")
+    >>> fit = bm.Model("Reaction ~ Days + (Days | Subject)", data).fit(seed=1)
+    >>> report = bm.check(fit, seed=1)
+    >>> bool(report.table.loc["sd", "outside"])
+    False
+    >>> by_person = bm.check(fit, by="Subject", statistic="sd", seed=1)
     """
     fit.design.need_rows("A posterior predictive check")
     named = _statistics(fit, by, statistic)

@@ -88,6 +88,18 @@ def predict(
     ----------
     Skrondal & Rabe-Hesketh (2009), J. R. Stat. Soc. A 172:659, section 7, tells the three kinds
     apart for generalised linear mixed models.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("sleepstudy")
+    >>> fit = bm.Model("Reaction ~ Days + (Days | Subject)", data).fit(seed=1)
+    >>> day_ten = pd.DataFrame({"Days": [10]})
+    >>> mean = bm.predict(fit, day_ten, groups="new")
+    >>> person = bm.predict(fit, day_ten, groups="new", kind="group", seed=1)
+    >>> bool(person.table.loc[0, "sd"] > mean.table.loc[0, "sd"])
+    True
     """
     lookup(dict.fromkeys(_KINDS), kind, "kind of prediction")
     whose = choices(fit.design, groups)

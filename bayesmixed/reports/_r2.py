@@ -70,6 +70,14 @@ def r2(fit: Fit, scale: Literal["latent", "response"] = "latent") -> Report:
     .. [2] Nakagawa, Johnson & Schielzeth (2017), J. R. Soc. Interface 14:20170213.
     .. [3] Johnson (2014), Methods Ecol. Evol. 5:944.
     .. [4] Gelman, Goodrich, Gabry & Vehtari (2019), Am. Stat. 73:307.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("sleepstudy")
+    >>> fit = bm.Model("Reaction ~ Days + (Days | Subject)", data).fit(seed=1)
+    >>> bm.r2(fit).table["mean"].round(1).to_list()
+    [0.3, 0.8]
     """
     lookup({"latent": 0, "response": 0}, scale, "scale")
     fit.design.need_rows("R2")

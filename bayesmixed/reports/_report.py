@@ -43,6 +43,20 @@ class Report:
         Where the method is from.
     pictures : mapping of str to callable, optional
         Each draws the report on axes that it makes or is given; the first is the usual one.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("medpar")
+    >>> formula = "died ~ age80 + factor(type) + (1 | provnum)"
+    >>> fit = bm.Model(formula, data, family="bernoulli").fit(seed=1)
+    >>> league = bm.benchmark(fit, "provnum")
+    >>> int(league.table["n"].sum()), league.draws["ratio"].dims
+    (1495, ('chain', 'draw', 'provnum'))
+    >>> len(league.caveats) > 0
+    True
+    >>> path = league.save_plot("hospitals.png", "caterpillar")
+    >>> page = league.to_html()
     """
 
     title: str

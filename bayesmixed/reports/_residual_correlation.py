@@ -64,6 +64,17 @@ def residual_correlation(fit: Fit) -> Report:
     References
     ----------
     .. [1] Diggle, Heagerty, Liang & Zeger (2002), Analysis of Longitudinal Data, 2nd ed., ch. 3.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("orthodont")
+    >>> ar1 = bm.AR1(time="age", within="Subject")
+    >>> model = bm.Model("distance ~ age * Sex", data, residual=ar1)
+    >>> fit = model.fit(draws=500, tune=500, chains=2, seed=1)
+    >>> report = bm.residual_correlation(fit)
+    >>> len(report.table)
+    6
     """
     series = fit.design.series
     if series is None:

@@ -74,6 +74,15 @@ def residuals(fit: Fit, kind: Kind = "quantile", seed: int | None = None) -> Rep
     ----------
     .. [1] Dunn & Smyth (1996), J. Comput. Graph. Stat. 5:236.
     .. [2] Vehtari, Gelman & Gabry (2017), Stat. Comput. 27:1413, section 2.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("sleepstudy")
+    >>> fit = bm.Model("Reaction ~ Days + (Days | Subject)", data).fit(seed=1)
+    >>> report = bm.residuals(fit, seed=1)
+    >>> report.table.columns.to_list()
+    ['fitted', 'observed', 'residual']
     """
     lookup(_MEANING, kind, "kind of residuals")
     fit.design.need_rows("A residual of every row")

@@ -57,6 +57,14 @@ def prior_sensitivity(fit: Fit) -> Report:
     References
     ----------
     .. [1] Kallioinen, Paananen, Bürkner & Vehtari (2024), Stat. Comput. 34:57.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("sleepstudy")
+    >>> fit = bm.Model("Reaction ~ Days + (Days | Subject)", data).fit(seed=1)
+    >>> bm.prior_sensitivity(fit).table.columns.to_list()
+    ['prior', 'likelihood', 'diagnosis']
     """
     need_independent(fit.design, "Sensitivity to the likelihood", INSTEAD)
     priors = xr.Dataset({n: (_DIMS, v) for n, v in log_priors(fit)})

@@ -79,6 +79,16 @@ def shrinkage(fit: Fit, group: str, effect: str | None = None) -> Report:
     .. [1] Efron & Morris (1975), J. Am. Stat. Assoc. 70:311.
     .. [2] Adams (2009), The Reliability of Provider Profiling, RAND TR-653, ch. 3.
     .. [3] Searle, Casella & McCulloch (1992), Variance Components, section 7.4.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("sleepstudy")
+    >>> fit = bm.Model("Reaction ~ Days + (Days | Subject)", data).fit(seed=1)
+    >>> slopes = bm.shrinkage(fit, "Subject", "Days")
+    >>> raw, shrunken = slopes.table.loc["335", ["raw", "shrunken"]]
+    >>> bool(raw < shrunken < 10)
+    True
     """
     random = random_of(fit, group)
     fit.design.need_rows("Shrinkage")

@@ -77,6 +77,15 @@ def slopes(
     References
     ----------
     .. [1] Bartus (2005), Stata Journal 5:309.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("sleepstudy")
+    >>> fit = bm.Model("Reaction ~ Days + (Days | Subject)", data).fit(seed=1)
+    >>> report = bm.slopes(fit, "Days", population="new")
+    >>> report.table.loc["new", "mean"].round(-1)
+    np.float64(10.0)
     """
     column = _grid.column_of(fit, variable)
     if _grid.is_factor(fit.design, column):

@@ -48,6 +48,15 @@ def variance_components(fit: Fit) -> Report:
     References
     ----------
     .. [1] Johnson (2014), Methods Ecol. Evol. 5:944, eq. 10.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("sleepstudy")
+    >>> fit = bm.Model("Reaction ~ Days + (Days | Subject)", data).fit(seed=1)
+    >>> table = bm.variance_components(fit).table
+    >>> table.loc[("Subject", "Days", "sd"), "mean"].round(-1)
+    np.float64(10.0)
     """
     design = fit.design
     first = design.family.parameters[0].name

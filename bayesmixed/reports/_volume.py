@@ -58,7 +58,8 @@ def with_volume(
 
     Examples
     --------
-    >>> data = with_volume({"unit": ["a", "a", "a", "a", "b"]}, "unit")
+    >>> import bayesmixed as bm
+    >>> data = bm.with_volume({"unit": ["a", "a", "a", "a", "b"]}, "unit")
     >>> data["log_volume"].round(3).tolist()
     [0.693, 0.693, 0.693, 0.693, -0.693]
     """
