@@ -28,6 +28,7 @@ from bayesmixed.hierarchy import Hierarchy
 from bayesmixed.priors import Prior
 
 if TYPE_CHECKING:
+    from bayesmixed.fallback import Ladder, fit_ladder, ladder
     from bayesmixed.fit import Fit, load
     from bayesmixed.many import Fits, fit_many
     from bayesmixed.meta import (
@@ -88,11 +89,14 @@ _LAZY = {
     "effect_sizes": "meta",
     "effects": "reports",
     "Fit": "fit",
+    "fit_ladder": "fallback",
     "fit_many": "many",
     "Fits": "many",
     "forecast": "reports",
     "grid_posterior": "meta",
     "icc": "reports",
+    "ladder": "fallback",
+    "Ladder": "fallback",
     "leave_one_out": "meta",
     "load": "fit",
     "loo": "reports",
@@ -137,6 +141,7 @@ __all__ = [
     "Fits",
     "Hierarchy",
     "Independent",
+    "Ladder",
     "Matern",
     "Model",
     "Parameter",
@@ -158,10 +163,12 @@ __all__ = [
     "effect_sizes",
     "effects",
     "families",
+    "fit_ladder",
     "fit_many",
     "forecast",
     "grid_posterior",
     "icc",
+    "ladder",
     "leave_one_out",
     "links",
     "load",

@@ -38,7 +38,7 @@ def antidepressant() -> Fit:
     residual = bm.Unstructured(time="week", within="patient")
     formula = "change ~ factor(week) * arm + baseline * factor(week)"
     model = bm.Model(formula, data, residual=residual)
-    return model.fit(draws=1500, tune=600, chains=2, seed=1, progress=False)
+    return model.fit(draws=1000, tune=500, chains=2, seed=1, progress=False)
 
 
 @pytest.fixture(scope="session")
