@@ -143,10 +143,10 @@ def test_the_usual_ladder_goes_from_free_to_plain():
     data = bm.datasets.load("antidepressant")
     counts = []
     for structure in bm.ladder(time="week", within="patient"):
-        design = Model("change ~ factor(week) * arm", data, residual=structure).design
-        sds = len(design.predictors["sigma"].terms) if "sigma" in design.predictors else 1
-        size = design.series.size
-        free = sum(len(p.priors) for p in design.series.parameters)
+        model = Model("change ~ factor(week) * arm", data, residual=structure)
+        sds = sum(name.startswith(("sigma", "beta_sigma")) for name in model.priors.index)
+        size, parameters = model.design.series.size, model.design.series.parameters
+        free = sum(len(p.priors) for p in parameters)
         free = size * (size - 1) // 2 if isinstance(structure, bm.Unstructured) else free
         counts.append(sds + free)
     assert counts == [10, 7, 5, 5, 2, 2]
