@@ -27,6 +27,7 @@ from bayesmixed.priors import Prior
 from bayesmixed.structure import CorrelationParameter, Structure
 
 if TYPE_CHECKING:
+    from bayesmixed.fallback import Ladder, fit_ladder, ladder
     from bayesmixed.fit import Fit, load
     from bayesmixed.many import Fits, fit_many
     from bayesmixed.meta import (
@@ -87,11 +88,14 @@ _LAZY = {
     "effect_sizes": "meta",
     "effects": "reports",
     "Fit": "fit",
+    "fit_ladder": "fallback",
     "fit_many": "many",
     "Fits": "many",
     "forecast": "reports",
     "grid_posterior": "meta",
     "icc": "reports",
+    "ladder": "fallback",
+    "Ladder": "fallback",
     "leave_one_out": "meta",
     "load": "fit",
     "loo": "reports",
@@ -136,6 +140,7 @@ __all__ = [
     "Fits",
     "Hierarchy",
     "Independent",
+    "Ladder",
     "Matern",
     "Model",
     "Parameter",
@@ -157,10 +162,12 @@ __all__ = [
     "effect_sizes",
     "effects",
     "families",
+    "fit_ladder",
     "fit_many",
     "forecast",
     "grid_posterior",
     "icc",
+    "ladder",
     "leave_one_out",
     "links",
     "load",

@@ -266,7 +266,7 @@ def test_sampled_posterior_against_nlme_and_rbmi(antidepressant, trial_reference
 
     nlme gives standard errors of the differences. rbmi gives, for jump to reference, the jackknife
     error of conditional means (the model's spread) and Rubin's of 150 imputations (the other).
-    With 3,000 draws an sd has a Monte Carlo error of 2 %, and rbmi's two are estimates themselves.
+    With 2,000 draws an sd has a Monte Carlo error of 2 %, and rbmi's two are estimates themselves.
     """
     assert antidepressant.converged
     expected = trial_reference["antidepressant_gls"]["difference"]
