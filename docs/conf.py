@@ -75,7 +75,7 @@ html_copy_source = False
 html_sidebars = {"*": [], "reports": ["sidebar-nav-bs"], "case-studies": ["sidebar-nav-bs"]}
 html_theme_options = {
     "logo": {"text": "bayesmixed"},
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 6,
     "navbar_align": "left",
     "navbar_persistent": [],
     "navbar_end": ["search-button", "theme-switcher"],
