@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs from .venv, which the first target you call sets up.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench bench-peers lock clean
+.PHONY: help demo test test-slow lint case-studies bench bench-peers lock clean
 
 PYTHON ?=
 VENV := .venv
@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: $(STAMP) ## set everything up, then do the main job on real data
 	$(BIN)/bayesmixed demo
@@ -28,6 +28,9 @@ lint: $(STAMP) ## check style, types and import layers
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+case-studies: $(STAMP) ## run the case studies into build/case_studies
+	$(BIN)/python -m case_studies
 
 bench: $(STAMP) ## run the benchmarks against the installed peers (hours; bench-peers first)
 	$(BIN)/python -m benchmarks
@@ -52,5 +55,5 @@ $(STAMP): pyproject.toml requirements.lock
 	  "$$python" -m venv --clear $(VENV); }
 	@$(PIP) install -q --upgrade 'pip>=25.3'
 	@$(PIP) install -q -c requirements.lock --build-constraint requirements.lock \
-	  -e . --group test --group lint
+	  -e . --group test --group lint --group docs
 	@touch $@
