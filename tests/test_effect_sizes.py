@@ -144,6 +144,34 @@ def test_zero_cells_are_corrected_in_their_own_study_only():
         bm.effect_sizes(data, "OR", ai="a", bi="b", ci="c", di="d", add=0)
 
 
+@pytest.mark.parametrize(
+    ("measure", "yi", "vi"),
+    [
+        ("RD", [0.006993, -0.223776, 0.166667], [0.006789, 0.019079, 0.043519]),
+        ("PETO", [0.167832, -1.544056, 0.658120], [4.027972, 1.158042, 0.723932]),
+        ("AS", [0.0, -0.523599, 0.169918], [0.045833] * 3),
+    ],
+)
+def test_zero_cells_as_in_metafor(measure, yi, vi):
+    """escalc of metafor 3.8.1 with its defaults; six decimals were printed."""
+    data = {"e1": [0, 0, 5], "n1": [10] * 3, "e2": [0, 3, 4], "n2": [12] * 3}
+    found = bm.effect_sizes(data, measure, ai="e1", n1i="n1", ci="e2", n2i="n2")
+    np.testing.assert_allclose(found["yi"], yi, atol=5.1e-7)
+    np.testing.assert_allclose(found["vi"], vi, atol=5.1e-7)
+    if measure == "RD":
+        plain = bm.effect_sizes(
+            pd.DataFrame(data).iloc[1:], "RD", ai="e1", n1i="n1", ci="e2", n2i="n2", add=0
+        )
+        np.testing.assert_allclose(plain["yi"].iloc[0], -0.25)
+        np.testing.assert_allclose(plain["vi"].iloc[0], 0.25 * 0.75 / 12)
+
+
+def test_ratios_of_means_of_opposite_signs_have_their_sentence():
+    data = NORMAND.assign(m1=[55, -27, 64, 66])
+    with pytest.raises(DataError, match=r"ratio of means.*same sign.*row 1.*MD.*SMD"):
+        bm.effect_sizes(data, "ROM", **MEANS)
+
+
 def test_studies_without_events():
     data = pd.DataFrame({"e1": [0, 2], "n1": [20, 30], "e2": [0, 5], "n2": [20, 30]})
     names = {"ai": "e1", "n1i": "n1", "ci": "e2", "n2i": "n2"}

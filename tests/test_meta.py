@@ -537,34 +537,80 @@ def test_a_fit_like_any_other(grid_fit, nuts_fit, tmp_path):
 
 
 def test_default_priors(trials):
-    """0.5 and 0.25 unit-information sds; of log odds ratios N(0, 1) and half-normal(0.5)."""
-    fit = bm.meta_analysis(trials, study="trial", method="grid", draws=5, moderators="~ ablat")
+    """mu ~ N(0, U) and tau ~ half-normal(U / 4), U from sizes where they are named."""
+    fit = bm.meta_analysis(
+        trials, study="trial", method="grid", draws=5, moderators="~ ablat", n="ni"
+    )
     unit = np.sqrt(trials["ni"].sum() / (1 / trials["vi"]).sum())
     prior = {name: dict(p.parameters)["sigma"] for name, p in fit.spec.priors.items()}
     spread = bm.datasets.load("bcg")["ablat"].std(ddof=0)
-    expected = {
-        "Intercept": 0.5 * unit,
-        "beta[ablat]": 0.5 * unit / spread,
-        "sd_trial": 0.25 * unit,
-    }
+    expected = {"Intercept": unit, "beta[ablat]": unit / spread, "sd_trial": 0.25 * unit}
     assert prior.keys() == expected.keys()
     np.testing.assert_allclose(list(prior.values()), list(expected.values()))
     assert f"unit-information sd {unit:.3g}" in fit.notes[-1]
+    assert f"unit-information sd {unit:.3g}" in bm.pooled_effects(fit).caption
     own = {"beta": bm.Prior("Normal", mu=0, sigma=0.01)}
     fit = bm.meta_analysis(
         trials, study="trial", method="grid", draws=5, moderators="~ ablat", priors=own
     )
     # In units of the moderator's sd.
     precision = bm.grid_posterior(fit).regression.precision
-    np.testing.assert_allclose(precision[1], (0.01 * spread) ** -2)
-    np.testing.assert_allclose(precision[0], (0.5 * unit) ** -2)
-    odds = bm.effect_sizes(
-        bm.datasets.load("bcg"), "OR", ai="tpos", bi="tneg", ci="cpos", di="cneg"
-    )
-    fit = bm.meta_analysis(odds, study="trial", method="grid", draws=5)
-    assert fit.spec.priors["Intercept"] == bm.Prior("Normal", mu=0.0, sigma=1.0)
-    assert fit.spec.priors["sd_trial"] == bm.Prior("HalfNormal", sigma=0.5)
-    assert "Default priors are of log odds ratios; the unit-information sd" in fit.notes[-1]
+    np.testing.assert_allclose(precision, [2.0**-2, (0.01 * spread) ** -2])
+    assert "Default priors are scaled to the unit-information sd 2 " in fit.notes[-1]
+    means = pd.DataFrame({"m": [5.0, 7, 6], "s": [2.0, 3, 2], "n": [20, 30, 25]})
+    names = {"m1i": "m", "sd1i": "s", "n1i": "n", "m2i": "s", "sd2i": "s", "n2i": "n"}
+    sizes = bm.effect_sizes(means.assign(study=range(3)), "MD", **names)
+    unit = np.sqrt(150 / (1 / sizes["vi"]).sum())
+    fit = bm.meta_analysis(sizes, method="grid", draws=5)
+    np.testing.assert_allclose(dict(fit.spec.priors["Intercept"].parameters)["sigma"], unit)
+
+
+DOORS = {
+    "effect_sizes": lambda data: (data, {}),
+    "effect_sizes, merged and written": lambda data: (
+        pd.DataFrame(data.merge(data[["trial"]], on="trial").to_dict("records")), {}),
+    "measure": lambda data: (data[["trial", "yi", "sei"]], {"measure": "RR"}),
+    "measure and sizes": lambda data: (
+        data.drop(columns="measure"), {"measure": "RR", "n": "ni"}),
+    "sizes": lambda data: (data.drop(columns="measure"), {"n": "ni"}),
+    "yi and vi": lambda data: (data[["trial", "yi", "vi"]], {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("measure", ["RR", "OR"])
+def test_every_door_is_near_reml(door, measure, reference):
+    """Half the house bound for means; tau inside the 80 % interval. metafor 3.8.1, rma()."""
+    expected = {
+        "RR": (reference["bcg"]["REML"]["mu"], reference["bcg"]["REML"]["tau2"]),
+        "OR": (-0.74517777, 0.33777205),
+    }[measure]
+    cells = {"ai": "tpos", "bi": "tneg", "ci": "cpos", "di": "cneg"}
+    data, options = DOORS[door](bm.effect_sizes(bm.datasets.load("bcg"), measure, **cells))
+    if options.get("measure"):
+        options = options | {"measure": measure}
+    found = grid(data, study="trial", **options)
+    mu = found.effect()
+    assert abs(mu.mean[0] - expected[0]) < 0.075 * mu.sd[0]
+    assert found.tau.quantile(0.1) < expected[1] ** 0.5 < found.tau.quantile(0.9)
+
+
+def test_default_priors_do_not_fight_the_data():
+    """Where nothing tells of the unit, precise studies and giants must not shrink the average."""
+    for y, se in (([5.0, 6, 4], [0.01] * 3), ([0.5, -0.2, 0.9, 0.7], [1e-4, 0.4, 0.5, 0.3])):
+        fit = bm.meta_analysis(made(y, se), method="grid", draws=5)
+        mu = bm.grid_posterior(fit).effect()
+        flat = grid(made(y, se), priors=FLAT | {"tau": fit.spec.priors["sd_study"]}).effect()
+        assert abs(mu.mean[0] - flat.mean[0]) < 0.15 * mu.sd[0]
+
+
+def test_effects_of_several_kinds_are_refused(trials):
+    mixed = trials.assign(measure=["RR", "OR", *["RR"] * 11])
+    with pytest.raises(DataError, match=r"several kinds \(RR, OR\)"):
+        bm.meta_analysis(mixed, study="trial", method="grid")
+    own = trials.assign(measure="vaccine")
+    fit = bm.meta_analysis(own, study="trial", method="grid", draws=5)
+    assert "assumed" in fit.notes[-1]
 
 
 def test_proportions_have_no_prior_at_nothing():
@@ -829,7 +875,7 @@ def test_bad_input_has_its_own_sentence(trials):
         "parameter with a prior",
         priors={"sd_study": bm.Prior("HalfNormal", sigma=1)},
     )
-    refused(DataError, "Sample sizes", trials.assign(ni=-1.0))
+    refused(DataError, "Sample sizes", trials.assign(ni=-1.0), n="ni")
     refused(DataError, "must hold numbers", trials.assign(sei="a"), se="sei")
     with pytest.raises(UnknownNameError, match="type of outcome"):
         bm.turner_prior("toothache")

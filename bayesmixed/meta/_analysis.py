@@ -15,9 +15,9 @@ from bayesmixed.data import Missing, check_columns, numbers, to_pandas
 from bayesmixed.design import Design
 from bayesmixed.expressions import variables
 from bayesmixed.fit import Fit
-from bayesmixed.meta._defaults import default_priors, is_log_odds_ratio, unit_information
+from bayesmixed.meta._defaults import default_priors, unit_information
 from bayesmixed.meta._grid import grid_of
-from bayesmixed.meta._measures import get_measure
+from bayesmixed.meta._measures import MEASURES, Measure, get_measure
 from bayesmixed.model import Model
 from bayesmixed.names import coords, dims, sd_name
 from bayesmixed.priors import Prior
@@ -71,14 +71,16 @@ def meta_analysis(
     common : bool
         Whether all studies have the same effect, so that tau is 0.
     measure : str, optional
-        What the effects are, as for `effect_sizes`; its ``attrs`` are read unless given.
+        What the effects are, as for `effect_sizes`, whose column ``measure`` is read unless given.
     n : str, optional
-        Column of the studies' sample sizes, which set the scale of the default priors.
+        Column of the studies' sample sizes, which then set the scale of the default priors; for
+        measures without a unit of their own (``"MD"``, ``"ROM"``, rate differences) ``"ni"``.
     priors : mapping of str to Prior, optional
         By name: ``"mu"`` (or ``"Intercept"``, at the moderators' means), ``"tau"`` (or
         ``"sd_<study>"``), ``"beta[<term>]"``. Unless given, with U the unit-information sd,
-        N(0, 0.5 U), half-normal(0.25 U), and N(0, 0.5 U / sd of the moderator); for log
-        odds ratios N(0, 1) and half-normal(0.5) [1]_; `Fit.notes` has U.
+        N(0, U), half-normal(U / 4), and N(0, U / sd of the moderator) [1]_. U is that of `n`
+        where given, else the measure's (2 for logarithms of ratios of events), else assumed;
+        `Fit.notes` and `pooled_effects` have it.
     missing : {"raise", "drop"}
         What to do with rows that miss a value.
     draws, tune, chains, seed, progress
@@ -109,10 +111,9 @@ def meta_analysis(
     lookup({"nuts": 0, "grid": 0}, method, "method")
     table = to_pandas(data)
     table = table if table.index.is_unique else table.reset_index(drop=True)
-    if effect == "yi":
-        measure = measure or getattr(data, "attrs", {}).get("measure")
-        n = n or ("ni" if measure and "ni" in table.columns else None)
-    chosen = get_measure(measure) if measure else None
+    chosen = get_measure(measure) if measure else _measure_in(table, effect)
+    if n is None and chosen is not None and chosen.unit_sd is None and "ni" in table.columns:
+        n = "ni"
     deviation = _deviation(table, se, variance)
     formula = _formula(table, effect, study, moderators, common)
     _check_number(table, [effect, *variables(deviation)], missing)
@@ -129,11 +130,24 @@ def meta_analysis(
         settings = Settings(draws, tune, chains, seed)
         tree, notes = _grid_tree(model.design, settings), model.notes
     if set(kept) - set(given):
-        scale = "of log odds ratios; the" if is_log_odds_ratio(chosen) else "scaled to the"
-        notes = (*notes, f"Default priors are {scale} {unit}.")
-    attributes = {"method": method} | ({"measure": chosen.name} if chosen else {})
+        notes = (*notes, f"Default priors are scaled to the {unit}.")
+    attributes = {"method": method, "unit": str(unit)}
+    attributes |= {"measure": chosen.name} if chosen else {}
     tree["posterior"] = xr.DataTree(tree["posterior"].to_dataset().assign_attrs(attributes))
     return Fit(model.design, tree, notes)
+
+
+def _measure_in(table: pd.DataFrame, effect: str) -> Measure | None:
+    """What `effect_sizes` wrote beside the effects, in a column that merging keeps."""
+    if effect != "yi" or "measure" not in table.columns:
+        return None
+    names = table["measure"].dropna().astype(str).unique()
+    if len(names) > 1 and set(names) <= set(MEASURES):
+        raise DataError(
+            f"Column 'measure' says that the effects are of several kinds ({listed(names)}), which "
+            "are not on one scale. Analyse each by itself, or give measure=... where they are."
+        )
+    return MEASURES.get(names[0]) if len(names) == 1 else None
 
 
 def _deviation(table: pd.DataFrame, se: str | None, variance: str | None) -> str:

@@ -2,7 +2,10 @@ r"""Default priors of a meta-analysis, in units of the unit-information standard
 
 What one participant tells is the unit in which a prior is weak or strong: tau as large as the
 unit-information sd would mean that studies differ as much as participants do (Röver, Bender, Dias,
-Schmid, Schmidli, Sturtz, Weber & Friede 2021, Res. Synth. Methods 12:448, section 2.2).
+Schmid, Schmidli, Sturtz, Weber & Friede 2021, Res. Synth. Methods 12:448, section 2.2). The average
+effect has the unit-information prior, which counts as much as one participant (Kass & Wasserman
+1995, J. Am. Stat. Assoc. 90:928). For logarithms of ratios of events that makes N(0, 2), and
+half-normal(0.5) for tau.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from bayesmixed.priors import Prior
 
 type Floats = NDArray[np.float64]
 
-# Participants of an average study where neither sizes nor the measure are known.
+# Participants of the median study where nothing tells how many there were.
 _ASSUMED_SIZE = 100
 
 
@@ -46,7 +49,10 @@ class UnitInformation:
 def unit_information(
     design: Design, measure: Measure | None, size: Floats | None
 ) -> UnitInformation:
-    """The sd that one participant's worth of data has about the effect.
+    """The sd that one participant's worth of data (for ratios: one event's) has about the effect.
+
+    One rule for every way in: sample sizes that were named count first, then what theory says of
+    the measure, and where neither is there it is assumed.
 
     Parameters
     ----------
@@ -57,35 +63,27 @@ def unit_information(
         Sample sizes.
     """
     assert design.sampling_sd is not None
-    precision = float(np.sum(design.sampling_sd**-2.0))
     if size is not None:
-        sd = float(np.sqrt(size.sum() / precision))
+        sd = float(np.sqrt(size.sum() / np.sum(design.sampling_sd**-2.0)))
         return UnitInformation(
             sd, "from sample sizes and standard errors, Röver et al. 2021, eq. 6"
         )
     if measure is not None and measure.unit_sd is not None:
-        return UnitInformation(measure.unit_sd, f"of a {measure.title} with equal groups")
-    assumed = np.sqrt(_ASSUMED_SIZE * len(design.y) / precision)
-    spread = 4 * np.sqrt(np.mean(design.y**2))
+        return UnitInformation(measure.unit_sd, f"of a {measure.title}, equal groups")
+    # Standard errors of thousandths beside effects of ones must not draw the average to 0.
+    assumed = np.sqrt(_ASSUMED_SIZE) * float(np.median(design.sampling_sd))
+    spread = 2 * float(np.sqrt(np.mean(design.y**2)))
+    unknown = "assumed, as there is no measure=... and no n=...: "
     if assumed > spread:
-        source = f"assumed: no sample sizes (n=...) or measure; {_ASSUMED_SIZE} a study"
-        return UnitInformation(float(assumed), source)
-    source = "assumed: no sample sizes (n=...) or measure; 4 root mean squares of the effects"
-    return UnitInformation(float(spread), source)
-
-
-def is_log_odds_ratio(measure: Measure | None) -> bool:
-    """Whether effects are of the kind that has default priors of its own."""
-    return measure is not None and measure.ratio == "odds ratio"
+        return UnitInformation(assumed, f"{unknown}{_ASSUMED_SIZE} in the median study")
+    return UnitInformation(spread, f"{unknown}twice the root mean square of the effects")
 
 
 def default_priors(
     design: Design, measure: Measure | None, unit: UnitInformation
 ) -> dict[str, Prior]:
     """Priors of the average effect, of moderators and of the sds between studies, by name."""
-    location, mean_sd, between = 0.0, 0.5 * unit.sd, 0.25 * unit.sd
-    if is_log_odds_ratio(measure):
-        mean_sd, between = 1.0, 0.5
+    location, mean_sd, between = 0.0, unit.sd, 0.25 * unit.sd
     if measure is not None and not measure.compares:
         # A rate or proportion has no natural 0 that the average could be near.
         location = float(np.mean(design.y))

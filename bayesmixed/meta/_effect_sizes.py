@@ -25,10 +25,12 @@ def effect_sizes(
 ) -> pd.DataFrame:
     r"""Effect of each study and its sampling variance, from counts, means, correlations or rates.
 
-    A cell that is 0 makes a ratio infinite, so `add` is added to every cell of the studies that
-    have such a cell, and to no others [1]_. Where the effect can be computed with zeros (arcsine
-    measures) nothing is added. A study without events in both groups, or with nothing but events,
-    says nothing about a relative effect; with the correction it counts, weakly, for no effect.
+    A cell that is 0 makes a ratio infinite, and the estimated variance of a difference too small,
+    so `add` is added to every cell of the studies that have such a cell, and to no others; to
+    arcsine measures nothing is added. These are escalc's defaults [1]_; ``add=0`` leaves risk
+    differences, Peto's odds ratios and rate differences as they are. A study without events in
+    both groups, or with nothing but events, says nothing about a relative effect; with the
+    correction it counts, weakly, for no effect (`meta_counts` needs no correction).
 
     Parameters
     ----------
@@ -52,8 +54,8 @@ def effect_sizes(
     -------
     pandas.DataFrame
         The table with columns ``yi`` (the effect on the scale of the analysis), ``vi`` (its
-        variance), ``sei`` and ``ni`` (sample size; for rates the number of events), and
-        ``attrs["measure"]``, which `meta_analysis` reads.
+        variance), ``sei``, ``ni`` (sample size; for rates the number of events) and
+        ``measure``, which `meta_analysis` reads.
 
     Raises
     ------
@@ -101,7 +103,7 @@ def effect_sizes(
             "or a correlation of 1."
         )
     table["yi"], table["vi"], table["sei"], table["ni"] = effect, variance, variance**0.5, size
-    table.attrs["measure"] = chosen.name
+    table["measure"] = chosen.name
     return table
 
 
@@ -135,6 +137,10 @@ def _read(measure: Measure, table: pd.DataFrame, columns: dict[str, str]) -> dic
         _refuse(table, given[name] < 0, f"{name} must be from 0, and is below")
     for name in inputs.positive:
         _refuse(table, given[name] <= 0, f"{name} must be above 0, and is not")
+    if measure.name == "ROM":
+        what = "A ratio of means needs two means of the same sign, other than 0, and has not"
+        instead = ' Use measure "MD" or "SMD" for outcomes that may be on both sides of 0.'
+        _refuse(table, ~(given["m1i"] * given["m2i"] > 0), what, instead)
     if "ri" in inputs.names:
         _refuse(table, np.abs(given["ri"]) > 1, "ri must be between -1 and 1, and is not")
     return {name: given[name] for name in inputs.names}

@@ -73,7 +73,9 @@ class Measure:
         Whether cells that are 0 need a correction.
     unit_sd : float, optional
         Unit-information standard deviation where theory gives one: sqrt(size) times the standard
-        error in a study of equal groups (and proportions of one half).
+        error in a study of equal groups (and proportions of one half). For logarithms of ratios of
+        events the size is the number of events, which are what tells of them: where they are rare,
+        the variance is 1/a + 1/c, and for a = c it is 4 divided by the events.
     """
 
     name: str
@@ -205,7 +207,7 @@ _HEDGES = "Hedges & Olkin (1985), Statistical Methods for Meta-Analysis, ch. 5, 
 _ROTHMAN = "Rothman, Greenland & Lash (2008), Modern Epidemiology, ch. 14."
 
 _ALL = (
-    Measure("OR", "log odds ratio", TABLE, _log_odds_ratio, _FLEISS, "odds ratio", unit_sd=4.0),
+    Measure("OR", "log odds ratio", TABLE, _log_odds_ratio, _FLEISS, "odds ratio", unit_sd=2.0),
     Measure("RR", "log risk ratio", TABLE, _log_risk_ratio, _FLEISS, "risk ratio", unit_sd=2.0),
     Measure("RD", "risk difference", TABLE, _risk_difference, _FLEISS, unit_sd=1.0),
     Measure(
@@ -224,7 +226,7 @@ _ALL = (
         _peto,
         "Yusuf, Peto, Lewis, Collins & Sleight (1985), Prog. Cardiovasc. Dis. 27:335.",
         "odds ratio",
-        unit_sd=4.0,
+        unit_sd=2.0,
     ),
     Measure("MD", "mean difference", MEANS, _mean_difference, _HEDGES),
     Measure(

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesmixed._errors import BayesmixedError
+from bayesmixed.defaults import assign_priors
 from bayesmixed.fit import Fit
 from bayesmixed.meta._estimates import (
     COLUMNS,
@@ -87,7 +88,7 @@ def pooled_effects(fit: Fit, margin: float = 0.0) -> Report:
         "Pooled effect",
         table,
         _draws(found),
-        _caption(found),
+        f"{_caption(found)} {_priors(found)}",
         (*_caveats(found, table), *convergence_caveats(fit)),
         (
             "Higgins & Thompson (2002), Statistics in Medicine 21:1539-1558.",
@@ -245,6 +246,16 @@ def _caption(found: Synthesis) -> str:
         "study of that population, without its sampling error. Posterior mean, sd, median and 95 % "
         f"equal-tailed intervals; P is a posterior probability.{ratio} {how}"
     )
+
+
+def _priors(found: Synthesis) -> str:
+    """The priors of what varies, and the unit that default ones are scaled by."""
+    priors = {name: assigned.prior for name, assigned in assign_priors(found.design).items()}
+    means = [(n, p) for n, p in priors.items() if n.startswith(("Intercept", "beta"))]
+    shown = [f"{n} ~ {p}" for n, p in means[:5]]
+    shown += [f"{n} ~ {p}" for n, p in priors.items() if n.startswith("sd_")]
+    unit = found.fit.posterior.attrs.get("unit")
+    return f"Priors: {'; '.join(shown)}" + (f"; {unit}." if unit else ".")
 
 
 def _caveats(found: Synthesis, table: pd.DataFrame) -> list[str]:
