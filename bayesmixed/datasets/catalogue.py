@@ -24,11 +24,18 @@ def _with_log_risk_ratio(d: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _with_standard_error(d: pd.DataFrame) -> pd.DataFrame:
+    return d.assign(sei=np.sqrt(d.vi))
+
+
 # Adds the columns that the catalogue calls derived, so that every suggested model runs as it is.
 _DERIVE: Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "toenail": lambda d: d.assign(severe=(d.outcome == "moderate or severe").astype("int64")),
     "bcg": _with_log_risk_ratio,
-    "konstantopoulos2011": lambda d: d.assign(sei=np.sqrt(d.vi)),
+    "konstantopoulos2011": _with_standard_error,
+    "berkey1998": _with_standard_error,
+    "hackshaw1998": _with_standard_error,
+    "senn2013": lambda d: d.assign(sei=d.sdi / np.sqrt(d.ni)),
     "nielweise2007": lambda d: d.assign(events=d.ai + d.ci, log_size_ratio=np.log(d.n1i / d.n2i)),
 }
 

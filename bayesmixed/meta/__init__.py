@@ -5,6 +5,9 @@ from bayesmixed.meta._densities import LogStudentT
 from bayesmixed.meta._effect_sizes import effect_sizes
 from bayesmixed.meta._empirical import rhodes_prior, turner_prior
 from bayesmixed.meta._grid import GridPosterior, grid_posterior
+from bayesmixed.meta._network_analysis import NetworkFit, network_meta_analysis
+from bayesmixed.meta._network_consistency import network_consistency
+from bayesmixed.meta._network_league import league_table, treatment_ranking
 from bayesmixed.meta._pooled import pooled_effects
 from bayesmixed.meta._sensitivity import cumulative_analysis, leave_one_out, prior_robustness
 from bayesmixed.meta._studies import study_effects
@@ -12,14 +15,19 @@ from bayesmixed.meta._studies import study_effects
 __all__ = [
     "GridPosterior",
     "LogStudentT",
+    "NetworkFit",
     "cumulative_analysis",
     "effect_sizes",
     "grid_posterior",
+    "league_table",
     "leave_one_out",
     "meta_analysis",
+    "network_consistency",
+    "network_meta_analysis",
     "pooled_effects",
     "prior_robustness",
     "rhodes_prior",
     "study_effects",
+    "treatment_ranking",
     "turner_prior",
 ]
