@@ -21,6 +21,7 @@ from bayesmixed.geometry import Centring
 from bayesmixed.graph import log_density
 from bayesmixed.logdensity import LogDensity
 from bayesmixed.names import public_names
+from bayesmixed.preconditioner import preconditioner
 from bayesmixed.predictor import RandomDesign
 
 type Floats = NDArray[np.float64]
@@ -50,7 +51,7 @@ def correlated_density(
     model = build_model(design, priors, centred, integrated, marginal=True)
     effects = [f"u_{name}" for name in integrated]
     kept = [name for name in public_names(design) if name not in effects]
-    density = log_density(model, [*kept, *ARGUMENTS])
+    density = log_density(model, [*kept, *ARGUMENTS], preconditioner(design, priors))
     predictor = design.predictors[design.family.parameters[0].name]
     randoms = {r.name: r for r in predictor.random}
     levels = tuple(randoms[name] for name in integrated)

@@ -6,9 +6,10 @@ It serves every model. `program` makes the same value without a compiler where i
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,9 @@ def interpreted() -> Iterator[Mode]:
         yield mode
 
 
-def log_density(model: pm.Model, public: Sequence[str]) -> LogDensity:
+def log_density(
+    model: pm.Model, public: Sequence[str], units: Mapping[str, Floats] = MappingProxyType({})
+) -> LogDensity:
     """Compile a PyMC model's log-density and gradient.
 
     Parameters
@@ -46,14 +49,19 @@ def log_density(model: pm.Model, public: Sequence[str]) -> LogDensity:
         Any model with continuous free variables.
     public : sequence of str
         Names of the variables to recover from draws.
+    units : mapping of str to array, shape (size, size)
+        For vectors that are free variables without bounds, what takes a sampled vector to them.
     """
     values = [model.rvs_to_values[rv] for rv in model.free_RVs]
     with interpreted():
         start = model.initial_point()
     parts = [np.asarray(start[str(v.name)], dtype=float) for v in values]
     shapes = tuple(p.shape for p in parts)
-    function, floats, integers = _compile(model, values, shapes)
-    joined = np.concatenate([p.ravel() for p in parts])
+    units = {name: A for name, A in units.items() if name in {v.name for v in values}}
+    function, floats, integers = _compile(model, values, shapes, units)
+    starts = {v.name: p for v, p in zip(values, parts, strict=True)}
+    starts |= {name: np.linalg.solve(A, starts[name]) for name, A in units.items()}
+    joined = np.concatenate([p.ravel() for p in starts.values()])
 
     def evaluate(x: Floats) -> tuple[float, Floats]:
         value, gradient = function(x, floats, integers)
@@ -62,7 +70,7 @@ def log_density(model: pm.Model, public: Sequence[str]) -> LogDensity:
     return LogDensity(
         joined,
         evaluate,
-        _recovery(model, values, shapes, public),
+        _recovery(model, values, shapes, public, units),
         lambda: graph_entry(function),
         pointers((floats, integers)),
         (floats, integers),
@@ -123,7 +131,10 @@ class _Packer:
 
 
 def _compile(
-    model: pm.Model, values: Sequence[Any], shapes: Sequence[tuple[int, ...]]
+    model: pm.Model,
+    values: Sequence[Any],
+    shapes: Sequence[tuple[int, ...]],
+    units: Mapping[str, Floats],
 ) -> tuple[Callable[..., Any], Floats, Integers]:
     """Compile ``(point, floats, integers) -> (log-density, gradient)``.
 
@@ -131,14 +142,20 @@ def _compile(
     data or their size, so that PyTensor finds it in its cache on disk when it is met again.
     """
     logp = model.logp()
-    gradient = pt.concatenate([g.ravel() for g in pytensor.grad(logp, list(values))])
+    matrices = {name: pytensor.shared(A) for name, A in units.items()}
+    slopes = dict(zip(values, pytensor.grad(logp, list(values)), strict=True))
+    slopes |= {v: matrices[v.name].T @ slopes[v] for v in values if v.name in units}
+    gradient = pt.concatenate([g.ravel() for g in slopes.values()])
     inputs = graph_inputs([logp, gradient])
     packer, point = _Packer(), pt.dvector("point")
-    replaced, at = {}, 0
+    given, at = {}, 0
     for value, shape in zip(values, shapes, strict=True):
-        replaced[value] = packer.part(point, at, shape)
+        given[value] = packer.part(point, at, shape)
         at += int(np.prod(shape, dtype=int))
-    replaced |= packer.pack([v for v in inputs if isinstance(v, SharedVariable)])
+    replaced = packer.pack([v for v in inputs if isinstance(v, SharedVariable)])
+    for value, part in given.items():
+        inside = value.name in units
+        replaced[value] = replaced[matrices[value.name]] @ part if inside else part
     outputs = clone_replace([logp, gradient], replaced)
     with warnings.catch_warnings():
         # numba does without C; PyTensor's remark about a missing BLAS is about C.
@@ -153,7 +170,11 @@ def _compile(
 
 
 def _recovery(
-    model: pm.Model, values: Sequence[Any], shapes: Sequence[tuple[int, ...]], public: Sequence[str]
+    model: pm.Model,
+    values: Sequence[Any],
+    shapes: Sequence[tuple[int, ...]],
+    public: Sequence[str],
+    units: Mapping[str, Floats],
 ) -> Callable[[Floats, np.random.Generator], dict[str, Floats]]:
     wanted = model.replace_rvs_by_values([model[name] for name in public])
     batched = {v: v.type.clone(shape=(None, *v.type.shape))(f"{v.name}") for v in values}
@@ -167,9 +188,10 @@ def _recovery(
 
     def recover(x: Floats, _: np.random.Generator) -> dict[str, Floats]:
         parts, at = [], 0
-        for shape in shapes:
+        for value, shape in zip(values, shapes, strict=True):
             length = int(np.prod(shape, dtype=int))
-            parts.append(x[:, at : at + length].reshape((len(x), *shape)))
+            part = x[:, at : at + length].reshape((len(x), *shape))
+            parts.append(part @ units[value.name].T if value.name in units else part)
             at += length
         result = function()(*parts)
         # A variable that is the same in every draw comes back without the draws' axis.

@@ -393,8 +393,10 @@ class Model:
 
             return correlated_density(self.design, self._priors, self.centered, self.integrated)
         from bayesmixed.graph import log_density
+        from bayesmixed.preconditioner import preconditioner
 
-        return log_density(self.pymc, public_names(self.design))
+        units = preconditioner(self.design, self._priors)
+        return log_density(self.pymc, public_names(self.design), units)
 
     def __str__(self) -> str:
         """The model in a few lines."""

@@ -13,6 +13,7 @@ import bayesmixed as bm
 from bayesmixed.build import build_model
 from bayesmixed.graph import interpreted, log_density
 from bayesmixed.names import effect_names, public_names
+from bayesmixed.preconditioner import preconditioner
 
 LOAD = bm.datasets.load
 
@@ -259,6 +260,31 @@ def test_recovered_variables_are_the_models(model):
     for i, point in enumerate(points):
         for name, expected in _constrained(model.pymc, names, point).items():
             np.testing.assert_allclose(recovered[name][i], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_coefficients_sampled_in_other_directions_are_the_same_model():
+    """Density, gradient and recovery at A z are those at the coefficients themselves."""
+    formula = "distance ~ age * Sex + (1 | Subject)"
+    model = bm.Model(formula, LOAD("orthodont"), family="student_t")
+    names, units = public_names(model.design), preconditioner(model.design, model._priors)
+    plain, other = (log_density(model.pymc, names, u) for u in ({}, units))
+    A = np.eye(plain.size)
+    first = _flat(model.pymc, {**_point(model.pymc, 1)})
+    place = {v.name: i for i, v in enumerate(model.pymc.value_vars)}["slopes"]
+    at = sum(int(np.prod(s.shape)) for s in list(_point(model.pymc, 1).values())[:place])
+    A[at : at + 3, at : at + 3] = units["slopes"]
+    np.testing.assert_allclose(A @ other.start, plain.start, atol=1e-12)
+    z = np.linalg.solve(A, first)
+    (value, gradient), (expected, slope) = other(z), plain(first)
+    assert value == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(gradient, A.T @ slope, rtol=1e-9, atol=1e-9)
+    rng = np.random.default_rng(1)
+    for name, found in other.recover(z[None], rng).items():
+        np.testing.assert_allclose(found, plain.recover(first[None], rng)[name], rtol=1e-10)
+    # Uncorrelated and equally told where rows are independent.
+    X = model.design.predictors["mu"].X[:, 1:]
+    told = units["slopes"].T @ np.cov(X.T) @ units["slopes"]
+    np.testing.assert_allclose(told, told[0, 0] * np.eye(3), atol=1e-9 * told[0, 0])
 
 
 def test_intercept_is_reported_on_the_raw_scale():
