@@ -58,8 +58,7 @@ _CONSTANTS: Mapping[str, float] = MappingProxyType({"pi": np.pi})
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`")
 _LITERALS = (bool, int, float, str, type(None))
 _MAX_SIZE: Mapping[str, int] = MappingProxyType({"df": 200, "degree": 20, "order": 100})
-_MAX_DEPTH = 100
-_MAX_LENGTH = 20_000
+_MAX_DEPTH, _MAX_LENGTH = 100, 20_000
 # Where the size of a basis stands in a call: by name, or by place after the variable.
 _SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {

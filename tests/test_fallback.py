@@ -38,6 +38,7 @@ def steps():
     return Folded(**columns), bm.CompoundSymmetry(**columns), bm.AR1(**columns)
 
 
+@pytest.mark.slow
 def test_steps_down_until_a_fit_converges(steps, tmp_path):
     # Four chains end in one of two modes by chance for one seed in eight, and not for this one.
     settings = {"draws": 600, "tune": 300, "chains": 4, "seed": 2, "progress": False}
@@ -75,10 +76,22 @@ def sampled(monkeypatch):
 
 
 def from_priors_with(model, kind):
-    fit = from_priors(model, 30)
+    fit = from_priors(model, 800 if kind == "good" else 30)
     if kind == "interrupted":
         fit.tree.attrs["interrupted"] = 1
     return fit
+
+
+def test_the_first_that_converges_is_kept(sampled, steps):
+    """Draws of the priors by themselves, many enough for a verdict, in the second structure."""
+    sampled(Folded="few", CompoundSymmetry="good", AR1="good")
+    tried = bm.fit_ladder(FORMULA, bm.datasets.load("orthodont"), steps, seed=1)
+    first, second, _ = map(str, steps)
+    assert list(tried.fits) == [first, second]
+    assert tried.fit.converged
+    assert str(tried.fit.spec.residual) == second
+    assert [first in note for note in tried.fit.notes] == [True]
+    assert list(tried.table["outcome"]) == ["left", "kept"]
 
 
 def test_no_structure_converges(sampled, steps):

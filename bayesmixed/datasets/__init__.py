@@ -18,6 +18,7 @@ from bayesmixed.datasets.simulate import (
     simulate_cells,
     simulate_readmissions,
 )
+from bayesmixed.datasets.simulate_trial import simulate_trial
 
 __all__ = [
     "Dataset",
@@ -27,4 +28,5 @@ __all__ = [
     "simulate_blood_pressure",
     "simulate_cells",
     "simulate_readmissions",
+    "simulate_trial",
 ]

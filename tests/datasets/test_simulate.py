@@ -16,6 +16,7 @@ SIMULATORS = [
     datasets.simulate_blood_pressure,
     datasets.simulate_readmissions,
     datasets.simulate_cells,
+    datasets.simulate_trial,
 ]
 
 
@@ -108,6 +109,63 @@ class TestBloodPressure:
         X = np.column_stack([years * 0 + 1, data.age, years, data.treated, years * data.treated])
         intercept, slope = (data.patient.map(truth["u_patient"][t]) for t in ("Intercept", "years"))
         return X, (data.clinic.map(truth["u_clinic"]) + intercept + slope * years).to_numpy()
+
+
+class TestTrial:
+    def test_shape(self):
+        data = datasets.simulate_trial(centres=3, patients_per_centre=6, visits=4, dropout=0)
+        assert list(data.columns) == ["centre", "patient", "arm", "visit", "baseline", "score"]
+        assert len(data) == 3 * 6 * 4
+        people = data.drop_duplicates("patient")
+        assert people.groupby("centre", observed=True)["arm"].value_counts().eq(3).all()
+        assert data.groupby("patient")[["arm", "baseline"]].nunique().eq(1).all().all()
+
+    def test_truth_is_what_made_the_data(self):
+        data = datasets.simulate_trial(centres=200, sd_centre=2, dropout=0, phi=0.6)
+        truth = data.attrs["truth"]
+        assert_sd(pd.Series(truth["u_centre"]), 2)
+        drug = (data["arm"] == "drug").to_numpy()
+        mean = (
+            20
+            + 0.6 * (data["baseline"] - 20)
+            - data["visit"]
+            + data["centre"].map(truth["u_centre"])
+        )
+        mean = mean + drug * data["visit"].map(truth["difference"])
+        e = (data["score"] - mean).to_numpy().reshape(-1, 5)
+        assert_sd(e[:, 0], truth["sigma"])
+        # Correlations of n pairs have standard error (1 - r^2) / sqrt(n).
+        for lag in (1, 3):
+            r = 0.6**lag
+            found = np.corrcoef(e[:, 0], e[:, lag])[0, 1]
+            assert found == pytest.approx(r, abs=LIMIT * (1 - r**2) / sqrt(len(e)))
+        last = data.groupby("patient")["score"].last()
+        pd.testing.assert_series_equal(last, pd.Series(truth["score_all"]), check_names=False)
+
+    def test_who_fares_worse_leaves(self):
+        data = datasets.simulate_trial(centres=300, effect=0, sd_centre=0, dropout=0.1)
+        mean = 20 + 0.6 * (data["baseline"] - 20) - data["visit"]
+        r = ((data["score"] - mean) / 5).to_numpy()
+        leaves = ~data.duplicated("patient", keep="last").to_numpy()
+        early = (data["visit"] < 5).to_numpy()
+        # Chances in narrow bands of r, for one more sd: 1 / (1 + 9 / 2^r).
+        for low in (-1.0, 0.0, 1.0):
+            band = early & (r > low - 0.1) & (r < low + 0.1)
+            chance = 1 / (1 + 9 / 2**low)
+            error = sqrt(chance * (1 - chance) / band.sum())
+            assert leaves[band].mean() == pytest.approx(chance, abs=LIMIT * error)
+        assert (
+            data.groupby("patient")["visit"]
+            .apply(lambda v: list(v) == [*range(1, len(v) + 1)])
+            .all()
+        )
+
+    def test_leaving_by_chance_alone(self):
+        data = datasets.simulate_trial(centres=300, dropout=0.2, dropout_odds=1)
+        kept = data.groupby("patient").size()
+        for visits, share in {1: 0.2, 2: 0.16, 5: 0.8**4}.items():
+            error = sqrt(share * (1 - share) / len(kept))
+            assert (kept == visits).mean() == pytest.approx(share, abs=LIMIT * error)
 
 
 class TestReadmissions:
