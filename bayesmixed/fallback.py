@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 
 from bayesmixed._errors import BayesmixedError, SamplingError, lookup
-from bayesmixed.covariance import AR1, CompoundSymmetry, Structure, Toeplitz, Unstructured
+from bayesmixed.covariance import AR1, CompoundSymmetry, Toeplitz, Unstructured
 from bayesmixed.data import to_pandas
 from bayesmixed.fit import Fit
 from bayesmixed.model import Model
+from bayesmixed.structure import Structure
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,14 @@ class Ladder:
         Every fit, by its structure as written, in the order in which they were tried.
     left : mapping of str to str
         Why each structure was left.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("orthodont")
+    >>> steps = bm.ladder(time="age", within="Subject")
+    >>> tried = bm.fit_ladder("distance ~ age", data, steps, seed=1)  # doctest: +SKIP
+    >>> tried.table, tried.fit  # doctest: +SKIP
     """
 
     fit: Fit
@@ -66,6 +75,10 @@ def ladder(time: str, within: str, by: str | None = None) -> tuple[Structure, ..
     ----------
     time, within, by : str
         As for every structure.
+
+    Returns
+    -------
+    tuple of Structure
 
     References
     ----------

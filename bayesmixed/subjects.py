@@ -170,12 +170,16 @@ class Normal:
 
     def covariance(self, rows: Integers, draws: slice = slice(None)) -> Floats:
         """Covariance of some rows, shape (draws, rows, rows)."""
-        sd = self.sd[draws][:, rows]
-        total = self._correlation(rows, draws) * sd[:, :, None] * sd[:, None, :]
+        total = self.residual_covariance(rows, draws)
         for labels, Z, G in self._groups:
             same = labels[rows][:, None] == labels[rows]
             total = total + same * np.einsum("ij,sjk,lk->sil", Z[rows], G[draws], Z[rows])
         return np.asarray(total)
+
+    def residual_covariance(self, rows: Integers, draws: slice = slice(None)) -> Floats:
+        """D P D of some rows, shape (draws, rows, rows)."""
+        sd = self.sd[draws][:, rows]
+        return np.asarray(self._correlation(rows, draws) * sd[:, :, None] * sd[:, None, :])
 
     def _correlation(self, rows: Integers, draws: slice) -> Floats:
         series, p = self.fit.design.series, self.places
@@ -197,21 +201,77 @@ class Normal:
         """Log-density of the outcomes of each unit's rows, shape (draws, units)."""
         found = np.empty((self.draws, len(units)))
         off = self.design.family.working(self.design.y) - self.mean
+        several = [k for k, rows in enumerate(units) if len(set(self.places.who[rows])) > 1]
         alike: dict[bytes, list[int]] = {}
-        for number, rows in enumerate(units):
-            alike.setdefault(self.key(rows), []).append(number)
+        for number in set(range(len(units))) - set(several):
+            alike.setdefault(self.key(units[number]), []).append(number)
         for members in alike.values():
             rows = np.stack([units[k] for k in members])
-            size = rows.shape[1]
-            step = max(1, _AT_ONCE // (size * (size + len(members))))
-            for first in range(0, self.draws, step):
-                some = slice(first, min(first + step, self.draws))
+            for some in self._runs(rows.shape[1] * (rows.shape[1] + len(members))):
                 L = np.linalg.cholesky(self.covariance(rows[0], some))
                 z = np.linalg.solve(L, np.moveaxis(off[some][:, rows], 1, 2))
-                half = np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
-                constant = 0.5 * size * np.log(2 * np.pi)
-                found[some, members] = -0.5 * (z**2).sum(axis=1) - half[:, None] - constant
-        return found
+                found[some, members] = -0.5 * (z**2).sum(axis=1) - _log_root(L)[:, None]
+        for some in self._runs(max((len(units[k]) for k in several), default=1) * 50):
+            factors: dict[bytes, Floats] = {}
+            for k in several:
+                found[some, k] = self._of_several(units[k], some, off[some], factors)
+        constant = 0.5 * np.log(2 * np.pi)
+        return np.asarray(found - constant * np.array([len(rows) for rows in units]))
+
+    def _runs(self, size: int) -> Iterator[slice]:
+        """Runs of draws, with so many numbers in each."""
+        step = max(1, _AT_ONCE // size)
+        for first in range(0, self.draws, step):
+            yield slice(first, min(first + step, self.draws))
+
+    def _of_several(
+        self, rows: Integers, draws: slice, off: Floats, factors: dict[bytes, Floats]
+    ) -> Floats:
+        r"""Log-density, but for its constant, of a unit with several series, shape (draws,).
+
+        Series by series, with :math:`W = R^{-1/2} Z G^{1/2}` and :math:`x = R^{-1/2}(y - \mu)`:
+        :math:`|V| = |R| |I + W'W|` and :math:`V^{-1}` by Woodbury's formula.
+        """
+        groups, width = [], 0
+        for labels, Z, G in self._groups:
+            own = _relative(labels[rows])
+            groups.append((width + own * Z.shape[1], Z[rows], _square_root(G[draws])))
+            width += (int(own.max()) + 1) * Z.shape[1]
+        count = len(off)
+        A, b = np.tile(np.eye(width), (count, 1, 1)), np.zeros((count, width))
+        total = np.zeros(count)
+        cuts = np.flatnonzero(np.diff(self.places.who[rows])) + 1
+        for at in np.split(np.arange(len(rows)), cuts):
+            mine, key = rows[at], self.key(rows[at])
+            if key not in factors:
+                factors[key] = np.linalg.cholesky(self.residual_covariance(mine, draws))
+            columns, parts = [], []
+            for first, Z, root in groups:
+                for start in np.unique(first[at]):
+                    parts.append((first[at] == start)[:, None] * Z[at] @ root)
+                    columns.append(start + np.arange(Z.shape[1]))
+            L = factors[key]
+            whole = np.concatenate([*parts, off[:, mine, None]], axis=-1)
+            white = np.linalg.solve(L, whole)
+            W, x = white[..., :-1], white[..., -1:]
+            total -= 0.5 * (x**2).sum(axis=(1, 2)) + _log_root(L)
+            if columns:
+                c = np.concatenate(columns)
+                A[:, c[:, None], c] += W.mT @ W
+                b[:, c] += (W.mT @ x)[..., 0]
+        gain = (b * np.linalg.solve(A, b[..., None])[..., 0]).sum(axis=1)
+        return np.asarray(total + 0.5 * gain - 0.5 * np.linalg.slogdet(A)[1])
+
+
+def _log_root(L: Floats) -> Floats:
+    """Half the log-determinant of L L', by draw."""
+    return np.asarray(np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1))
+
+
+def _square_root(G: Floats) -> Floats:
+    """A square root R of covariances, R R' = G, which may be singular."""
+    values, vectors = np.linalg.eigh(G)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :])
 
 
 def _parameters(fit: Fit, series: Series) -> Mapping[str, Floats]:

@@ -25,6 +25,7 @@ DECLARED = [
     *PROJECT["project"]["dependencies"],
     *PROJECT["dependency-groups"]["test"],
     *PROJECT["dependency-groups"]["lint"],
+    *PROJECT["dependency-groups"]["docs"],
 ]
 
 

@@ -75,6 +75,31 @@ def test_without_correlation_the_likelihood_is_that_of_groups():
         np.testing.assert_allclose(group_log_likelihood(same, unit), expected, rtol=1e-7)
 
 
+def test_units_of_several_series_are_multivariate_normal():
+    """Wards of children with AR(1) residuals, slopes of children and an intercept of the ward."""
+    residual = bm.AR1(time="age", within="Subject")
+    fit = from_priors(
+        _orthodont("distance ~ age + (1 + age | Subject) + (1 | half)", residual=residual)
+    )
+    found = group_log_likelihood(fit, "half")
+    frame, X = fit.design.table.frame, fit.design.predictors["mu"].X
+    for c, d in ((0, 3), (1, 19)):
+        draw = fit.posterior.isel(chain=c, draw=d)
+        sd = draw["sd_Subject"].to_numpy()
+        G = sd[:, None] * draw["cor_Subject"].to_numpy() * sd
+        for j, label in enumerate(found["half"].to_numpy()):
+            rows = np.flatnonzero(frame["half"] == label)
+            own = frame.iloc[rows]
+            same = own["Subject"].to_numpy()[:, None] == own["Subject"].to_numpy()
+            lags = abs(np.subtract.outer(own["age"].to_numpy(), own["age"].to_numpy())) / 2
+            Z = np.column_stack([np.ones(len(rows)), own["age"]])
+            V = same * (Z @ G @ Z.T + float(draw["sigma"]) ** 2 * float(draw["phi"]) ** lags)
+            V = V + draw["sd_half"].item() ** 2
+            r = fit.design.y[rows] - X[rows] @ draw["beta"].to_numpy()
+            expected = -0.5 * (r @ np.linalg.solve(V, r) + np.linalg.slogdet(2 * np.pi * V)[1])
+            assert found[c, d, j] == pytest.approx(expected, rel=1e-7)
+
+
 def test_compound_symmetry_is_a_random_intercept():
     sd_u, sigma = 1.7, 1.1
     total = sd_u**2 + sigma**2

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bayesmixed._errors import BayesmixedError, PriorError, listed
 from bayesmixed.data import to_pandas
-from bayesmixed.meta._defaults import UnitInformation, is_log_odds_ratio
+from bayesmixed.meta._defaults import UnitInformation
 from bayesmixed.meta._densities import density
 from bayesmixed.meta._estimates import COLUMNS, from_function_of_tau, from_mixture
 from bayesmixed.meta._grid import GridPosterior
@@ -193,7 +193,7 @@ def network_meta_analysis(
     table = table if table.index.is_unique else table.reset_index(drop=True)
     network = read_network(table, measure, study, treatment, versus, columns, reference)
     unit = _unit(network, chosen)
-    assigned, noted = _priors(chosen, unit, priors)
+    assigned, noted = _priors(unit, priors)
     grid = network_grid(network, assigned["d"], None if common else assigned["tau"])
     notes = (f"Effects are relative to {network.treatments[0]}.", *noted)
     posterior = _drawn(network, grid, draws, chains, seed)
@@ -274,28 +274,25 @@ def _unit(network: Network, measure: Measure | None) -> UnitInformation:
             variances.append(inner[a, a] + inner[b, b] - 2 * inner[a, b])
             sizes.append(trial.n[a] + trial.n[b])
     precision = float(np.sum(1 / np.array(variances)))
-    if is_log_odds_ratio(measure):
-        # Sizes of trials with few events would make it larger than any odds ratio that is met.
-        return UnitInformation(4.0, "of a log odds ratio with equal groups")
+    if measure is not None and measure.ratio and measure.unit_sd is not None:
+        # Sizes of trials with few events would make it larger than any ratio that is met.
+        return UnitInformation(measure.unit_sd, f"of a {measure.title}, equal groups")
     if np.isfinite(sizes).all():
         sd = float(np.sqrt(np.sum(sizes) / precision))
         return UnitInformation(sd, "from sample sizes and standard errors")
     if measure is not None and measure.unit_sd is not None:
-        return UnitInformation(measure.unit_sd, f"of a {measure.title} with equal groups")
+        return UnitInformation(measure.unit_sd, f"of a {measure.title}, equal groups")
     sd = float(np.sqrt(_ASSUMED_SIZE * len(variances) / precision))
     return UnitInformation(sd, f"assumed: no sample sizes (n=...); {_ASSUMED_SIZE} a comparison")
 
 
 def _priors(
-    measure: Measure | None,
-    unit: UnitInformation,
-    given: Mapping[str, Prior | Density] | None,
+    unit: UnitInformation, given: Mapping[str, Prior | Density] | None
 ) -> tuple[dict[str, Prior | Density], tuple[str, ...]]:
     """Priors by name, and what to say of those that were not given."""
-    between = 0.5 if is_log_odds_ratio(measure) else 0.25 * unit.sd
     found: dict[str, Prior | Density] = {
         "d": Prior("Normal", mu=0, sigma=unit.sd),
-        "tau": Prior("HalfNormal", sigma=between),
+        "tau": Prior("HalfNormal", sigma=0.25 * unit.sd),
     }
     unknown = set(given or {}) - set(found)
     if unknown:

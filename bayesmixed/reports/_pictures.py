@@ -16,6 +16,8 @@ GREEN = "#009E73"
 _LOOKS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"))
 _MOST_LABELS = 60
 _FEWEST_FOR_A_CURVE = 4
+# Levels of an index that say by themselves what they are.
+_PLAIN = ("contrast", "term", "assumption")
 _STYLES = tuple((color, style) for style in ("-", "--", ":") for color in (BLUE, ORANGE, GREEN))
 _MOST_LINES = len(_STYLES)
 
@@ -137,13 +139,8 @@ def _names(index: pd.Index[Any], hue: str) -> list[str]:
         return [""] * len(index)
     frame = index.to_frame(index=False)
     shown = [c for c in frame if frame[c].nunique() > 1] or list(frame)
-    first, *others = shown
-    text = frame[first].astype(str)
-    if first not in ("contrast", "term", "assumption"):
-        text = f"{first} = " + text
-    for name in others:
-        text = text + f", {name} = " + frame[name].astype(str)
-    return text.tolist()
+    texts = [("" if name in _PLAIN else f"{name} = ") + frame[name].astype(str) for name in shown]
+    return pd.concat(texts, axis=1).agg(", ".join, axis=1).tolist()
 
 
 def _ratios(ax: Axes, which: str) -> None:

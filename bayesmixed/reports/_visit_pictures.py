@@ -34,8 +34,8 @@ def by_visit(table: pd.DataFrame, label: str, neutral: float | None, ax: Axes | 
     numeric = pd.api.types.is_numeric_dtype(table.index.get_level_values(time))
     places = np.array(visits, dtype=float) if numeric else np.arange(len(visits), dtype=float)
     apart = 0.08 * float(np.diff(np.sort(places)).min())
-    # One line is a contrast, and has the colour of what is compared.
-    first = 1 if len(arms) == 1 else 0
+    # A contrast has the colour of the arm that is compared with the first.
+    first = 0 if neutral is None else 1
     if neutral is not None:
         ax.axhline(neutral, color=GREY, linewidth=1, linestyle="--", zorder=0)
     for k, name in enumerate(arms):
