@@ -27,7 +27,15 @@ QUICK: dict[str, dict[str, Any]] = {
     "02-hospitals": {"sampling": _FEW, "studies": 20},
     "03-cells": {"sampling": _FEW, "genes": 12, "cells": [10, 20, 30]},
     "04-bcg-vaccine": {"sampling": _FEW},
+    "05-influenza": {"sampling": _FEW},
     "06-toenail": {"sampling": _FEW},
+    "07-trial": {"sampling": _FEW},
+    "08-million-rows": {
+        "sampling": _FEW,
+        "patients": 100,
+        "readings": [5, 20, 100],
+        "hospital_sizes": (5, 20),
+    },
 }
 """What the parameters of each notebook are in a quick run: does it all work?"""
 
@@ -84,7 +92,9 @@ def run(path: Path, parameters: dict[str, Any]) -> nbformat.NotebookNode:
             line = nbformat.v4.new_code_cell(f"{name} = {value!r}")
             notebook.cells.insert(at + 1, line)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # chains share the cores
-    client = NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(HERE)}})
+    client = NotebookClient(
+        notebook, timeout=1800, startup_timeout=300, resources={"metadata": {"path": str(HERE)}}
+    )
     return client.execute()
 
 
@@ -94,9 +104,10 @@ def complaints(notebook: nbformat.NotebookNode) -> Iterator[str]:
         for output in cell.get("outputs", ()):
             if output.get("name") == "stderr":
                 yield f"a cell warns: {output.text.strip()}"
-            shown = output.get("data", {}).get("text/plain", output.get("text", ""))
+            data = output.get("data", {})
+            shown = data.get("text/html", data.get("text/plain", output.get("text", "")))
             for line in shown.splitlines():
-                if line.startswith(("! Convergence", "Not converged")):
+                if "Convergence: " in line or line.startswith("Do not use these draws"):
                     yield line
 
 

@@ -10,9 +10,11 @@ from case_studies.__main__ import PATHS, QUICK, run
 
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 ESTIMATE = re.compile(r"\d+\.\d+")
+COMPILED = {"05-influenza"}  # five structures of residuals, a graph to compile for each
+ALL = [pytest.param(n, marks=[pytest.mark.slow] if n in COMPILED else []) for n in PATHS]
 
 
-@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("name", ALL)
 def test_a_quick_form_runs(name):
     notebook = run(PATHS[name], QUICK[name])
     said = [
