@@ -1,6 +1,7 @@
 """Meta-analysis: the same borrowing of strength across studies with known sampling errors."""
 
 from bayesmixed.meta._analysis import meta_analysis
+from bayesmixed.meta._bias_models import NoBias, Selection, SmallStudy
 from bayesmixed.meta._densities import LogStudentT
 from bayesmixed.meta._effect_sizes import effect_sizes
 from bayesmixed.meta._empirical import rhodes_prior, turner_prior
@@ -9,13 +10,18 @@ from bayesmixed.meta._network_analysis import NetworkFit, network_meta_analysis
 from bayesmixed.meta._network_consistency import network_consistency
 from bayesmixed.meta._network_league import league_table, treatment_ranking
 from bayesmixed.meta._pooled import pooled_effects
+from bayesmixed.meta._publication_bias import BiasReport, publication_bias
 from bayesmixed.meta._sensitivity import cumulative_analysis, leave_one_out, prior_robustness
 from bayesmixed.meta._studies import study_effects
 
 __all__ = [
+    "BiasReport",
     "GridPosterior",
     "LogStudentT",
     "NetworkFit",
+    "NoBias",
+    "Selection",
+    "SmallStudy",
     "cumulative_analysis",
     "effect_sizes",
     "grid_posterior",
@@ -26,6 +32,7 @@ __all__ = [
     "network_meta_analysis",
     "pooled_effects",
     "prior_robustness",
+    "publication_bias",
     "rhodes_prior",
     "study_effects",
     "treatment_ranking",
