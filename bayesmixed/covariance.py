@@ -76,7 +76,7 @@ class Independent(Structure):
 
 @dataclass(frozen=True, kw_only=True)
 class CompoundSymmetry(Structure):
-    """One correlation ``rho`` between all visits, down to -1/(m - 1).
+    """One correlation ``rho`` between all visits, down to -1/(m - 1) in the longest series of m.
 
     Examples
     --------
@@ -88,6 +88,8 @@ class CompoundSymmetry(Structure):
            [0.3, 1. , 0.3],
            [0.3, 0.3, 1. ]])
     """
+
+    exchangeable = True
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``rho``."""

@@ -69,7 +69,9 @@ class Series:
     @property
     def parameters(self) -> tuple[CorrelationParameter, ...]:
         """What the structure has to learn, in each arm."""
-        return self.structure.parameters(self.size, self.spread)
+        longest = int(self.lengths.max())
+        size = longest if self.structure.exchangeable else self.size
+        return self.structure.parameters(size, self.spread)
 
     @property
     def note(self) -> str | None:

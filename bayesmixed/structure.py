@@ -94,6 +94,8 @@ class Structure:
     counted = True
     #: Whether the distance of counted visits enters as a number of steps of one size.
     equally_spaced = False
+    #: Whether all times of a series are alike, so that their number in the longest one matters.
+    exchangeable = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -106,7 +108,7 @@ class Structure:
         Parameters
         ----------
         size : int
-            Number of distinct visits.
+            Number of distinct visits; where times are exchangeable, of the longest series.
         spread : float
             Typical distance between the times of a series, in their units.
         """

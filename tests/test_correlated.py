@@ -302,3 +302,13 @@ def test_rows_of_other_visits_have_means_but_no_residual_sd():
     rows = design.unobserved(pd.DataFrame({"visit": [2.0, 2.5]}))
     found = rows.spreads.of_rows(np.arange(5.0))
     np.testing.assert_array_equal(found, [2, np.nan])
+
+
+def test_compound_symmetry_reaches_down_to_what_the_longest_series_allows():
+    """Series of 3 at 9 distinct times: -1/2, not -1/8."""
+    rng = np.random.default_rng(4)
+    frame = pd.DataFrame({"id": np.repeat(np.arange(3), 3), "time": np.arange(9.0)})
+    frame["y"] = rng.normal(size=9)
+    structure = bm.CompoundSymmetry(time="time", within="id")
+    (rho,) = bm.Model("y ~ 1", frame, residual=structure).design.series.parameters
+    assert rho.support == (-0.5, 1.0)
