@@ -323,3 +323,30 @@ def test_bad_input(smoking, fit):
         bm.publication_bias(fit, biases=[])
     with pytest.raises(DataError, match="three are needed"):
         bm.publication_bias(bm.meta_analysis(smoking.head(2), measure="OR", method="grid", draws=5))
+
+
+def test_published_example_of_robma():
+    """Bem (2011) in the README of RoBMA 2.0 (github.com/FBartos/RoBMA): Fisher's z of Cohen's d.
+
+    Theirs: inclusion Bayes factors 0.479, 0.143 and 16.323 by bridge sampling, mu 0.037
+    [-0.041, 0.213] and tau 0.010 on the scale of d. The standard errors' way to Fisher's z is the
+    delta method here, so that 5 % are left to it and to their sampling.
+    """
+    d = np.array([0.25, 0.20, 0.26, 0.23, 0.22, 0.15, 0.09, 0.19, 0.42])
+    se = np.array(
+        [0.10155048, 0.08246211, 0.10323629, 0.10182427, 0.10120277, 0.08210765, 0.07085372,
+         0.10089846, 0.14752627]
+    )  # fmt: skip
+    data = pd.DataFrame({"study": range(9), "yi": np.arcsinh(d / 2), "sei": se / np.sqrt(4 + d**2)})
+    # Their priors of d, N(0, 1) and inverse gamma(1, 0.15), in Fisher's z.
+    priors = {
+        "mu": bm.Prior("Normal", mu=0, sigma=0.5),
+        "tau": bm.Prior("InverseGamma", alpha=1, beta=0.075),
+    }
+    fit = bm.meta_analysis(data, measure="ZCOR", method="grid", draws=5, priors=priors)
+    table = bm.publication_bias(fit, "positive", draws=5).table
+    factors = table.loc[["effect", "heterogeneity", "bias"], "BF"].to_numpy()
+    assert factors == pytest.approx([0.479, 0.143, 16.323], rel=0.05)
+    mu = 2 * np.sinh(table.loc["mu", ["mean", "eti95_lb", "eti95_ub"]].to_numpy(dtype=float))
+    assert mu == pytest.approx([0.037, -0.041, 0.213], abs=0.005)
+    assert 2 * table.loc["tau", "mean"] == pytest.approx(0.010, abs=0.001)

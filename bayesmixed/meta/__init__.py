@@ -6,6 +6,8 @@ from bayesmixed.meta._densities import LogStudentT
 from bayesmixed.meta._effect_sizes import effect_sizes
 from bayesmixed.meta._empirical import rhodes_prior, turner_prior
 from bayesmixed.meta._grid import GridPosterior, grid_posterior
+from bayesmixed.meta._multivariate_analysis import MultivariateFit, multivariate_meta_analysis
+from bayesmixed.meta._multivariate_effects import correlation_sensitivity, multivariate_effects
 from bayesmixed.meta._network_analysis import NetworkFit, network_meta_analysis
 from bayesmixed.meta._network_consistency import network_consistency
 from bayesmixed.meta._network_league import league_table, treatment_ranking
@@ -18,16 +20,20 @@ __all__ = [
     "BiasReport",
     "GridPosterior",
     "LogStudentT",
+    "MultivariateFit",
     "NetworkFit",
     "NoBias",
     "Selection",
     "SmallStudy",
+    "correlation_sensitivity",
     "cumulative_analysis",
     "effect_sizes",
     "grid_posterior",
     "league_table",
     "leave_one_out",
     "meta_analysis",
+    "multivariate_effects",
+    "multivariate_meta_analysis",
     "network_consistency",
     "network_meta_analysis",
     "pooled_effects",

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp, sici
+from scipy.special import logsumexp
 
 from bayesmixed.meta._bias_models import Bias
 from bayesmixed.meta._heterogeneity import Density, _interval, _line
+from bayesmixed.meta._nodes import cdf
 
 type Floats = NDArray[np.float64]
 
@@ -118,7 +119,7 @@ class Cell:
         """Posterior probability of an average effect up to a number."""
         if len(self.mu) == 1:
             return float(at >= 0)
-        return _cdf(self.mu, self.step, self.weights, at)
+        return cdf(self.mu, self.step, self.weights, at)
 
     def tau_cdf(self, at: float) -> float:
         """Posterior probability of heterogeneity up to a number."""
@@ -127,7 +128,7 @@ class Cell:
         if at <= self.tau[0] or at >= self.tau[-1]:
             return float(at >= self.tau[-1])
         x = float(_line(np.array([at]), *self.bounds)[0])
-        return _cdf(self.x, self.x[1] - self.x[0], self.weights.sum(axis=0), x)
+        return cdf(self.x, self.x[1] - self.x[0], self.weights.sum(axis=0), x)
 
     def mu_pdf(self, x: Floats) -> Floats:
         """Posterior density of the average effect, shape of `x`."""
@@ -136,12 +137,6 @@ class Cell:
             inside = np.sinc((x[:, None] - mu) / step) @ weights / step
             found += np.where((x > mu[0]) & (x < mu[-1]), np.maximum(inside, 0), 0)
         return found
-
-
-def _cdf(nodes: Floats, step: Floats, weights: Floats, at: float) -> float:
-    """The integral of the function through equally spaced nodes (Stenger 1993, section 4.5)."""
-    z = np.clip(np.pi * (at - nodes) / step, -1e8, 1e8)
-    return float(np.clip(((0.5 + sici(z)[0] / np.pi) * weights).sum(), 0, 1))
 
 
 def cells(studies: Studies, bias: Bias) -> dict[tuple[bool, bool], Cell]:

@@ -1,0 +1,242 @@
+"""The front door of a meta-analysis of two correlated outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayesmixed._errors import BayesmixedError, DataError, PriorError, listed
+from bayesmixed.data import check_columns, numbers, to_pandas
+from bayesmixed.meta._densities import density
+from bayesmixed.meta._measures import Measure, get_measure
+from bayesmixed.meta._multivariate import Nodes, Pairs, nodes_of
+from bayesmixed.priors import Prior
+
+type Floats = NDArray[np.float64]
+
+_ASSUMED_SIZE = 100
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MultivariateFit:
+    """Posterior of a meta-analysis of two outcomes, on a grid.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Studies with the priors.
+    outcomes : tuple of str
+    studies : tuple of str
+    measure : Measure, optional
+    draws : int
+    seed : int, optional
+    notes : tuple of str
+        What was assumed.
+    """
+
+    pairs: Pairs
+    outcomes: tuple[str, str]
+    studies: tuple[str, ...]
+    measure: Measure | None
+    draws: int
+    seed: int | None
+    notes: tuple[str, ...]
+
+    @cached_property
+    def nodes(self) -> Nodes:
+        """The posterior on the grid."""
+        return nodes_of(self.pairs)
+
+    @cached_property
+    def posterior(self) -> xr.Dataset:
+        """Draws of ``mu`` and ``tau`` (chain, draw, outcome) and ``rho``."""
+        rng, nodes = np.random.default_rng(self.seed), self.nodes
+        uniform = (np.arange(self.draws) + rng.random(self.draws)) / self.draws
+        total = np.cumsum(nodes.weights.reshape(-1))
+        at = np.minimum(np.searchsorted(total, uniform * total[-1]), len(total) - 1)
+        points = np.stack(np.meshgrid(nodes.x1, nodes.x2, nodes.z, indexing="ij"), axis=-1)
+        widths = [axis[1] - axis[0] for axis in (nodes.x1, nodes.x2, nodes.z)]
+        jitter = rng.uniform(-0.5, 0.5, (self.draws, 3)) * widths
+        drawn = rng.permutation(points.reshape(-1, 3)[at] + jitter)
+        tau, rho = np.exp(drawn[:, :2]), np.tanh(drawn[:, 2])
+        _, mean, covariance = self.pairs.given(tau, rho)
+        z = rng.normal(size=(self.draws, 2))
+        mu = mean + np.einsum("nij,nj->ni", np.linalg.cholesky(covariance), z)
+        dims = ("chain", "draw", "outcome")
+        return xr.Dataset(
+            {"mu": (dims, mu[None]), "tau": (dims, tau[None]), "rho": (dims[:2], rho[None])},
+            coords={"outcome": list(self.outcomes)},
+        )
+
+
+def multivariate_meta_analysis(
+    data: Any,
+    effect: str = "yi",
+    se: str | None = None,
+    study: str = "study",
+    outcome: str = "outcome",
+    *,
+    rho: float | None = None,
+    V: Any = None,
+    measure: str | None = None,
+    priors: Mapping[str, Prior] | None = None,
+    draws: int = 4000,
+    seed: int | None = None,
+) -> MultivariateFit:
+    r"""Meta-analysis of two outcomes of the same patients, whose estimates are correlated.
+
+    .. math:: y_i \sim N(\theta_i, V_i), \quad \theta_i \sim N(\mu, G), \quad
+              G = \begin{pmatrix} \tau_1^2 & \rho \tau_1 \tau_2 \\ & \tau_2^2 \end{pmatrix}
+
+    Studies with one of the outcomes lend strength to the other [1]_.
+
+    Parameters
+    ----------
+    data : table
+        A row a study and outcome.
+    effect, se : str
+        Columns of effects and, with `rho`, of standard errors.
+    study, outcome : str
+        Columns of labels; there are two outcomes, and at most one row of a study for each.
+    rho : float, optional
+        Assumed correlation of a study's two estimates, the same in all; see
+        `correlation_sensitivity`.
+    V : array, shape (rows, rows), optional
+        Known sampling covariance of the rows, in their order; 0 between studies.
+    measure : str, optional
+        What the effects are, as for `effect_sizes`.
+    priors : mapping of str to Prior, optional
+        ``"mu"`` (Normal with ``mu=0``, or Flat) and ``"tau"`` for both outcomes, or
+        ``"mu[<outcome>]"``, ``"tau[<outcome>]"`` for one; ``"rho"``, an LKJ prior. Unless given
+        N(0, 0.5 U) and half-normal(0.25 U) with U the unit-information sd of the outcome, as for
+        `meta_analysis`, and LKJ(2).
+    draws, seed
+        Draws from the posterior.
+
+    Returns
+    -------
+    MultivariateFit
+        For `multivariate_effects` and `correlation_sensitivity`.
+
+    Raises
+    ------
+    BayesmixedError
+        With what was given, what is valid and what to do.
+
+    References
+    ----------
+    .. [1] Jackson, Riley & White (2011), Stat. Med. 30:2481.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> data = bm.datasets.load("berkey1998")
+    >>> fit = bm.multivariate_meta_analysis(data, "yi", "sei", "trial", rho=0.4, seed=1)
+    >>> fit.posterior["mu"].sizes["outcome"]
+    2
+    """
+    table = to_pandas(data).reset_index(drop=True)
+    check_columns([effect, study, outcome, *([se] if se else [])], table.columns)
+    if (V is None) == (rho is None):
+        raise BayesmixedError(
+            "Give V, the known sampling covariance of the rows, or rho, an assumed correlation of "
+            "a study's two estimates with se=...; one of them."
+        )
+    table = table.astype({study: str, outcome: "object"})
+    outcomes = tuple(dict.fromkeys(table[outcome].astype(str)))
+    if len(outcomes) != 2:
+        raise DataError(
+            f"multivariate_meta_analysis is for two outcomes; {outcome!r} has {len(outcomes)}: "
+            f"{listed(outcomes)}. Take two at a time."
+        )
+    if table.duplicated([study, outcome]).any():
+        raise DataError(
+            f"Some {study!r} have several rows for one outcome. Give each one row, or use "
+            'meta_analysis(..., study="study/effect").'
+        )
+    covariance = _covariance(table, effect, se, study, rho, V)
+    studies = tuple(dict.fromkeys(table[study]))
+    row = table[study].map({s: i for i, s in enumerate(studies)}).to_numpy()
+    column = table[outcome].astype(str).map({o: j for j, o in enumerate(outcomes)}).to_numpy()
+    y, seen = np.zeros((len(studies), 2)), np.zeros((len(studies), 2), dtype=bool)
+    block = np.tile(np.eye(2), (len(studies), 1, 1))
+    y[row, column], seen[row, column] = numbers(table[effect], len(table), effect), True
+    same = row[:, None] == row
+    first, second = np.nonzero(same)
+    block[row[first], column[first], column[second]] = covariance[first, second]
+    if (seen.sum(axis=0) < 2).any():
+        raise DataError("Each outcome needs two studies or more.")
+    chosen = get_measure(measure) if measure else None
+    scale, tau, eta, notes = _priors(outcomes, y, block, seen, chosen, dict(priors or {}))
+    pairs = Pairs(y, block, seen, scale, tau, eta)
+    within = f"Assumed correlation within studies: {rho:g}." if rho is not None else ""
+    said = tuple(text for text in (within, *notes) if text)
+    return MultivariateFit(pairs, outcomes, studies, chosen, draws, seed, said)
+
+
+def _covariance(
+    table: pd.DataFrame, effect: str, se: str | None, study: str, rho: float | None, V: Any
+) -> Floats:
+    """Sampling covariance of the rows, checked."""
+    count = len(table)
+    if not np.isfinite(numbers(table[effect], count, f"Column {effect!r}")).all():
+        raise DataError(f"Column {effect!r} misses values; leave these rows out.")
+    same = table[study].to_numpy()[:, None] == table[study].to_numpy()
+    if rho is not None:
+        if not -1 < rho < 1:
+            raise BayesmixedError(f"rho={rho}: a correlation between -1 and 1 is needed.")
+        if se is None:
+            raise BayesmixedError("rho= needs the column of standard errors, se=...")
+        sd = numbers(table[se], count, f"Column {se!r}")
+        if not (sd > 0).all():
+            raise DataError(f"A standard error is above 0; in {se!r} some are not.")
+        return np.asarray(np.outer(sd, sd) * np.where(np.eye(count, dtype=bool), 1, rho * same))
+    found = np.asarray(V, dtype=float)
+    if found.shape != (count, count) or not np.allclose(found, found.T):
+        raise DataError(f"V is symmetric with a row for each of the {count} rows of the table.")
+    if np.any(found[~same] != 0):
+        raise DataError("V is not 0 between rows of different studies.")
+    if not np.isfinite(found).all() or np.linalg.eigvalsh(found)[0] <= 0:
+        raise DataError("V is no covariance matrix: not positive definite.")
+    return found
+
+
+def _priors(
+    outcomes: tuple[str, ...],
+    y: Floats,
+    V: Floats,
+    seen: NDArray[np.bool_],
+    measure: Measure | None,
+    given: dict[str, Prior],
+) -> tuple[Floats, tuple[Any, Any], float, tuple[str, ...]]:
+    """Scales of the average effects, densities of the taus, and eta; what to say of defaults."""
+    valid = ["mu", "tau", "rho", *(f"{n}[{o}]" for n in ("mu", "tau") for o in outcomes)]
+    unknown = sorted(set(given) - set(valid))
+    if unknown:
+        raise PriorError(f"No parameter is called {listed(unknown)}; valid: {listed(valid)}.")
+    scales, taus, notes = [], [], []
+    for j, name in enumerate(outcomes):
+        mine, v = y[seen[:, j], j], V[seen[:, j], j, j]
+        unit = measure.unit_sd if measure and measure.unit_sd else None
+        if unit is None:
+            assumed = float(np.sqrt(_ASSUMED_SIZE * len(mine) / np.sum(1 / v)))
+            unit = max(assumed, 4 * float(np.sqrt(np.mean(mine**2))))
+        mu = given.get(f"mu[{name}]", given.get("mu", Prior("Normal", mu=0, sigma=0.5 * unit)))
+        values = dict(mu.parameters)
+        if mu.distribution not in ("Normal", "Flat") or values.get("mu", 0.0) != 0:
+            raise PriorError(f"The prior of mu is Normal with mu=0, or Flat; not {mu}.")
+        tau = given.get(f"tau[{name}]", given.get("tau", Prior("HalfNormal", sigma=0.25 * unit)))
+        scales.append(values.get("sigma", np.inf))
+        taus.append(density(tau))
+        notes.append(f"Priors of {name}: mu ~ {mu}, tau ~ {tau}.")
+    rho = given.get("rho", Prior("LKJ", eta=2))
+    if rho.distribution != "LKJ":
+        raise PriorError(f"The prior of rho is LKJ(eta=...); not {rho}.")
+    return np.array(scales), (taus[0], taus[1]), float(dict(rho.parameters)["eta"]), tuple(notes)
