@@ -10,7 +10,7 @@ from case_studies.__main__ import PATHS, QUICK, run
 
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 ESTIMATE = re.compile(r"\d+\.\d+")
-COMPILED = {"05-influenza"}  # five structures of residuals, a graph to compile for each
+COMPILED = {"05-influenza", "07-trial"}  # correlated residuals, a graph to compile for each model
 ALL = [pytest.param(n, marks=[pytest.mark.slow] if n in COMPILED else []) for n in PATHS]
 
 
