@@ -155,7 +155,7 @@ def _random_part(
                 for outer in dict.fromkeys(outer for _, outer in part.outer)
             }
             for effect in random.effects:
-                column = pt.zeros(len(random.groups.labels))
+                column = pt.zeros(pm.modelcontext(None).dim_lengths[random.name])
                 weights = part.coefficients[effect]
                 if weights.any():
                     label = f"X_{random.name}_{effect}"
@@ -269,6 +269,6 @@ def _likelihood(design: Design, eta: Mapping[str, Any]) -> None:
         signature=f"{cores}->()",
         dtype="float64",
         class_name=family.name,
-        observed=design.y,
+        observed=pm.Data("outcome_of_rows", design.y, dims="row"),
         dims="row",
     )

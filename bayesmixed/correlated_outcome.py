@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
+from pytensor import shared
 
 from bayesmixed.correlated_op import CorrelatedNormal
 from bayesmixed.defaults import AssignedPrior
@@ -45,7 +46,7 @@ def correlated_outcome(
     series, links = design.series, design.links
     assert series is not None
     sigma = links["sigma"].inverse(eta["sigma"])
-    each = pt.zeros(len(design.y))
+    each = pt.zeros(pm.modelcontext(None).dim_lengths["row"])
     mu, log_sd = each + links["mu"].inverse(eta["mu"]), each + pt.log(sigma)
     data = [pm.Data(name, array) for name, array in arrays(design, levels).items()]
     T = pt.linalg.block_diag(*factors) if factors else pt.zeros((0, 0))
@@ -77,7 +78,7 @@ def correlated_outcome(
         signature="(n),(n),(p,m,k),(f,f)->(n)",
         dtype="float64",
         class_name="CorrelatedNormal",
-        observed=design.y,
+        observed=pm.Data("outcome_of_rows", design.y, dims="row"),
         dims="row",
     )
 
@@ -150,6 +151,6 @@ def _variable(
         if len(alike) > 1:
             return pt.stack([prior.variable(f"{label}_{i}") for i, prior in enumerate(chosen)])
         given = [dict(prior.parameters) for prior in chosen]
-        arrays = {key: np.array([each[key] for each in given]) for key in given[0]}
+        arrays = {key: shared(np.array([each[key] for each in given], float)) for key in given[0]}
         return getattr(pm, alike.pop())(label, shape=len(chosen), **arrays)
     return chosen[0].variable(label)

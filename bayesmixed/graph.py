@@ -6,6 +6,7 @@ It serves every model. `program` makes the same value without a compiler where i
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -19,6 +20,7 @@ import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.compile.mode import Mode
 from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import equal_computations
 from pytensor.graph.replace import clone_replace, vectorize_graph
 from pytensor.graph.traversal import graph_inputs
 
@@ -28,6 +30,10 @@ from bayesmixed.pointers import pointers
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int32]  # as `pymc.Data` keeps them
+
+# Inputs, outputs and function of what this process has compiled. Whole graphs are compared, so
+# that models of one structure share a function whatever their data, sizes and priors' parameters.
+_COMPILED: deque[tuple[list[Any], list[Any], Callable[..., Any]]] = deque(maxlen=20)
 
 
 @contextmanager
@@ -157,16 +163,16 @@ def _compile(
         inside = value.name in units
         replaced[value] = replaced[matrices[value.name]] @ part if inside else part
     outputs = clone_replace([logp, gradient], replaced)
+    own = [point, packer.floats, packer.integers]
+    for inputs, known, function in _COMPILED:
+        if equal_computations(outputs, known, own, inputs):
+            return function, *packer.data()
     with warnings.catch_warnings():
         # numba does without C; PyTensor's remark about a missing BLAS is about C.
         warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS")
-        function = pm.compile(
-            [point, packer.floats, packer.integers],
-            outputs,
-            mode="NUMBA",
-            on_unused_input="ignore",
-        )
-    return function.vm.jit_fn, *packer.data()
+        compiled = pm.compile(own, outputs, mode="NUMBA", on_unused_input="ignore")
+    _COMPILED.append((own, outputs, compiled.vm.jit_fn))
+    return compiled.vm.jit_fn, *packer.data()
 
 
 def _recovery(

@@ -9,6 +9,8 @@ from math import inf, isfinite, sqrt
 from types import MappingProxyType
 from typing import Any, Literal
 
+import numpy as np
+
 from bayesmixed._errors import PriorError, listed, lookup, unknown
 
 type Support = Literal["real", "positive", "unit", "ordered", "correlation"]
@@ -176,9 +178,14 @@ class Prior:
             )
 
     def variable(self, name: str, **kwargs: Any) -> Any:
-        """Create the PyMC random variable `name` in the model of the current context."""
+        """Create the PyMC random variable `name` in the model of the current context.
+
+        Its parameters are data, so that compiled functions do not depend on them.
+        """
         pymc = importlib.import_module("pymc")
-        return getattr(pymc, self.distribution)(name, **dict(self.parameters), **kwargs)
+        shared = importlib.import_module("pytensor").shared
+        values = {key: shared(np.float64(value)) for key, value in self.parameters}
+        return getattr(pymc, self.distribution)(name, **values, **kwargs)
 
     def __repr__(self) -> str:
         """As one would write it."""

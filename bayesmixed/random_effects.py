@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
+from pytensor import shared
 
 from bayesmixed.defaults import AssignedPrior
 from bayesmixed.names import effect_dim, effect_names
@@ -30,7 +31,7 @@ def vector(name: str, priors: Sequence[Prior], dim: str) -> Any:
     def variable(label: str, members: list[int], **kwargs: Any) -> Any:
         distribution, parameters = kind(members[0])
         table = [dict(priors[i].parameters) for i in members]
-        values = {n: np.array([row[n] for row in table], dtype=float) for n in parameters}
+        values = {n: shared(np.array([row[n] for row in table], dtype=float)) for n in parameters}
         return getattr(pm, distribution)(label, **values, **kwargs)
 
     if len(kinds) == 1:
@@ -60,7 +61,7 @@ def effects(
         values = (z if factor is None else z @ factor.T) * sd
         return pm.Deterministic(f"u{tail}_{group}", values, dims=(group, dim))
     w = pm.Data(f"weights_{group}", np.array(weights), dims=dim)
-    unit = np.array([priors[n].unit for n in effect_names(tail, random)])
+    unit = shared(np.array([priors[n].unit for n in effect_names(tail, random)]))
     value = _centred(f"value_{group}", mean / unit, sd / unit, factor, w, (group, dim))
     off = _columns(value - w * mean / unit, random.size)
     scaled = pt.stack(_scaled(off, _columns(w, random.size), factor), axis=-1)

@@ -287,6 +287,26 @@ def test_coefficients_sampled_in_other_directions_are_the_same_model():
     np.testing.assert_allclose(told, told[0, 0] * np.eye(3), atol=1e-9 * told[0, 0])
 
 
+@pytest.mark.parametrize("residual", [None, bm.AR1(time="age", within="Subject")])
+def test_other_data_of_another_size_compile_nothing(residual):
+    """Outcome, rows, groups and priors' parameters are data of one compiled function."""
+    whole = LOAD("orthodont")
+    fewer = whole[whole["Subject"] != "M01"].assign(distance=lambda d: d["distance"] * 1.7)
+    family = "student_t" if residual is None else "gaussian"
+    formula = "distance ~ age * Sex + (1 | Subject)"
+    models = [
+        bm.Model(formula, d, family=family, residual=residual, marginalize=False)
+        for d in (whole, fewer)
+    ]
+    densities = [log_density(m.pymc, public_names(m.design)) for m in models]
+    assert densities[0].entry() is densities[1].entry()
+    point = _point(models[1].pymc, 3)
+    with models[1].pymc, interpreted() as mode:
+        expected = models[1].pymc.compile_logp(mode=mode)(point)
+    found, _ = densities[1](_flat(models[1].pymc, point))
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
 def test_intercept_is_reported_on_the_raw_scale():
     model = MODELS["correlated"]()
     names = ["beta", "Intercept_centered", "slopes"]
