@@ -47,7 +47,7 @@ def _(mo):
 @app.cell(hide_code=True)
 def _(mo):
     sd = mo.ui.slider(
-        0.0, 2.0, 0.05, value=0.4, label="Between-hospital sd (log odds)", show_value=True
+        0.0, 2.0, 0.05, value=0.6, label="Between-hospital sd (log odds)", show_value=True
     )
     typical = mo.ui.slider(
         2, 50, 1, value=15, label="Death rate of the typical hospital (%)", show_value=True
@@ -61,9 +61,9 @@ def _(expit, hospitals, logit, mo, sd, typical):
     centre = float(logit(typical.value / 100))
     _low, _high = (100 * expit(centre + sd.value * z) for z in (-1.96, 1.96))
     mo.md(
-        f"At this sd, 95 % of hospitals have a true rate between **{_low:.0f} %** and **{_high:.0f} %**. "
-        f"Over all hospitals of one size, **{100 * hospitals.population_rate(centre, sd.value):.1f} %** "
-        "of patients die."
+        f"At this sd, 95 % of hospitals have a true rate between **{_low:.0f} %** and "
+        f"**{_high:.0f} %**. Over all hospitals of one size, "
+        f"**{100 * hospitals.population_rate(centre, sd.value):.1f} %** of patients die."
     )
     return (centre,)
 
@@ -84,7 +84,7 @@ def _(mo):
     patients = mo.ui.slider(
         1, 200, 1, value=6, label="Patients of the new hospital", show_value=True
     )
-    patients
+    mo.output.append(patients)
     return (patients,)
 
 
@@ -99,7 +99,7 @@ def _(mo, patients):
         label="Deaths among them",
         show_value=True,
     )
-    events
+    mo.output.append(events)
     return (events,)
 
 
@@ -113,8 +113,8 @@ def _(centre, events, hospitals, mo, patients, sd, shrinkage_picture):
         "**Such a hospital is to be expected**: its count says little about it, and the model's "
         "estimate stays near what is usual."
         if _some > 0.5
-        else "**Chance and the usual differences between hospitals do not easily explain this count.** "
-        "Look closer: who its patients are, and how deaths are recorded."
+        else "**Chance and the usual differences between hospitals do not easily explain this "
+        "count.** Look closer: who its patients are, and how deaths are recorded."
         if _some < 0.05
         else "**Not common, not proof of anything.** Its interval shows what can be said."
     )
@@ -123,19 +123,20 @@ def _(centre, events, hospitals, mo, patients, sd, shrinkage_picture):
             mo.Html(shrinkage_picture(_new, patients.value, centre, sd.value)),
             mo.md(
                 f"""
-                Raw rate **{100 * _new.raw:.0f} %**; the model's estimate **{100 * _new.mean:.1f} %**
-                (95 % interval {100 * _new.lower:.0f} to {100 * _new.upper:.0f} %). The probability that
-                its rate is above the typical hospital's is **{_new.above_typical:.2f}**.
+                Raw rate **{100 * _new.raw:.0f} %**; the model's estimate **{100 * _new.mean:.1f}
+                %** (95 % interval {100 * _new.lower:.0f} to {100 * _new.upper:.0f} %). The
+                probability that its rate is above the typical hospital's is
+                **{_new.above_typical:.2f}**.
 
-                A hospital of this size, drawn at random, sees {_n} deaths or more with probability
-                **{100 * _chance:.2g} %**. Among 50 such hospitals at least one does with probability
-                **{100 * _some:.2g} %**. {_verdict}
+                A hospital of this size, drawn at random, sees {_n} deaths or more with
+                probability **{100 * _chance:.2g} %**. Among 50 such hospitals at least one does
+                with probability **{100 * _some:.2g} %**. {_verdict}
 
-                **Why it shrinks.** Few patients: the estimate leans on what hospitals are like. Many
-                patients: it leans on the hospital's own count. A small sd says that hospitals are alike,
-                so it takes more patients to move the estimate. In the picture the grey funnel holds 95 %
-                of the raw rates of hospitals *that do not differ at all*: at the left end, far rates are
-                what chance does.
+                **Why it shrinks.** Few patients: the estimate leans on what hospitals are like.
+                Many patients: it leans on the hospital's own count. A small sd says that
+                hospitals are alike, so it takes more patients to move the estimate. In the
+                picture the grey funnel holds 95 % of the raw rates of hospitals *that do not
+                differ at all*: at the left end, far rates are what chance does.
                 """
             ),
         ]
@@ -157,7 +158,7 @@ def _(mo):
 @app.cell(hide_code=True)
 def _(mo):
     size = mo.ui.slider(1, 200, 1, value=30, label="Patients from each hospital", show_value=True)
-    size
+    mo.output.append(size)
     return (size,)
 
 
@@ -170,15 +171,15 @@ def _(centre, hospitals, mo, np, precision_picture, sd, size):
             mo.Html(precision_picture(size.value, _icc)),
             mo.md(
                 f"""
-                **Intraclass correlation (ICC)**, of two patients of one hospital: **{_icc:.3f}** for
-                death itself, {hospitals.latent_icc(sd.value):.3f} on the scale of log odds,
+                **Intraclass correlation (ICC)**, of two patients of one hospital: **{_icc:.3f}**
+                for death itself, {hospitals.latent_icc(sd.value):.3f} on the scale of log odds,
                 V / (V + π²/3). The first is the one that counts here.
 
-                **Design effect** 1 + ({size.value} − 1) × {_icc:.3f} = **{_effect:.2f}**: 1,000 patients
-                are worth **{1000 / _effect:,.0f}** independent ones. An interval that forgets the
-                hospitals is **{np.sqrt(_effect):.2f} times** too narrow. Even a small ICC costs much
-                when hospitals are large: it is multiplied by the size. More hospitals help;
-                more patients of the same ones soon do not.
+                **Design effect** 1 + ({size.value} − 1) × {_icc:.3f} = **{_effect:.2f}**: 1,000
+                patients are worth **{1000 / _effect:,.0f}** independent ones. An interval that
+                forgets the hospitals is **{np.sqrt(_effect):.2f} times** too narrow. Even a
+                small ICC costs much when hospitals are large: it is multiplied by the size. More
+                hospitals help; more patients of the same ones soon do not.
                 """
             ),
         ]
@@ -202,7 +203,7 @@ def _(mo):
     ratio = mo.ui.slider(
         0.2, 6.0, 0.1, value=3.0, label="Odds ratio within a hospital", show_value=True
     )
-    ratio
+    mo.output.append(ratio)
     return (ratio,)
 
 
@@ -217,13 +218,13 @@ def _(centre, hospitals, mo, np, odds_picture, ratio, sd):
             mo.md(
                 f"""
                 Subject-specific odds ratio **{ratio.value:.2f}**, the same in every hospital.
-                Population-averaged odds ratio **{_over_all:.2f}**: over all hospitals
-                {100 * _before:.1f} % die without the factor and {100 * _after:.1f} % with it.
+                Population-averaged odds ratio **{_over_all:.2f}**: over all hospitals {
+                    100 * _before:.1f} % die without the factor and {100 * _after:.1f} % with it.
 
-                Neither is wrong and nothing is confounded. **The average of S-shaped curves is flatter
-                than each of them**, and the more the curves are spread the flatter it is. At a
-                between-hospital sd of 0 the two agree. A patient in a hospital asks the first
-                question, a policymaker the second; a report says which it answers.
+                Neither is wrong and nothing is confounded. **The average of S-shaped curves is
+                flatter than each of them**, and the more the curves are spread the flatter it
+                is. At a between-hospital sd of 0 the two agree. A patient in a hospital asks the
+                first question, a policymaker the second; a report says which it answers.
                 """
             ),
         ]
