@@ -123,7 +123,7 @@ def test_no_spread_makes_the_odds_ratios_agree_and_more_takes_them_apart(page):
     _press(page, 0, "\ue010")  # End: an sd of 2
     _until(lambda: _number(page, "Population-averaged odds ratio") < before - 0.2, "a change")
     assert _number(page, _WORTH) < effect
-    _press(page, 0, "\ue011")  # Home: an sd of 0
+    _press(page, 7, "\ue011")  # Home, in the third picture's copy: an sd of 0
     _until(lambda: _number(page, "Population-averaged odds ratio") == 3, "equal odds ratios")
     _until(lambda: _number(page, _WORTH) == 1000, "no loss")
 
@@ -132,7 +132,7 @@ def test_counts_of_the_new_hospital_change_its_estimate(page):
     _press(page, 0, "\ue010")
     _until(lambda: _number(page, "Population-averaged odds ratio") < 3, "a spread")
     before = _number(page, "the model's estimate")
-    _press(page, 3, "\ue010")  # all six patients died
+    _press(page, 4, "\ue010")  # all six patients died
     _until(lambda: _number(page, "Raw rate") == 100, "the raw rate")
     assert before < _number(page, "the model's estimate") < 100
 

@@ -36,10 +36,11 @@ def _(mo):
         """
         # Patients in hospitals: five minutes on mixed models
 
-        Patients of one hospital have something in common: its staff, its district, its ways. The model
-        is short. **A hospital's log odds of death are those of the typical hospital plus an effect of
-        its own, and these effects are normal with a standard deviation, the between-hospital sd.** All
-        that follows comes from that one number. Move it and watch the three pictures.
+        Patients of one hospital have something in common: its staff, its district, its ways. The
+        model is short. **A hospital's log odds of death are those of the typical hospital plus
+        an effect of its own, and these effects are normal with a standard deviation, the
+        between-hospital sd.** All that follows comes from that one number. Move it and watch the
+        three pictures.
         """
     )
 
@@ -52,8 +53,18 @@ def _(mo):
     typical = mo.ui.slider(
         2, 50, 1, value=15, label="Death rate of the typical hospital (%)", show_value=True
     )
-    mo.vstack([sd, typical])
-    return sd, typical
+    patients = mo.ui.slider(
+        1, 200, 1, value=6, label="Patients of the new hospital", show_value=True
+    )
+    size = mo.ui.slider(1, 200, 1, value=30, label="Patients from each hospital", show_value=True)
+    ratio = mo.ui.slider(
+        0.2, 6.0, 0.1, value=3.0, label="Odds ratio within a hospital", show_value=True
+    )
+    # The sd stands beside every picture. As parts of a panel, a slider that is moved is not
+    # drawn anew.
+    panels = [mo.vstack([sd, other]) for other in (typical, patients, size, ratio)]
+    mo.output.append(panels[0])
+    return panels, patients, ratio, sd, size, typical
 
 
 @app.cell(hide_code=True)
@@ -74,18 +85,15 @@ def _(mo):
         """
         ## 1. Is the alarming small hospital an outlier?
 
-        A new hospital reports its counts. Its raw rate is deaths over patients. Try 3 of 6, then 30 of 60.
+        A new hospital reports its counts. Its raw rate is deaths over patients. Try 3 of 6, then
+        30 of 60.
         """
     )
 
 
 @app.cell(hide_code=True)
-def _(mo):
-    patients = mo.ui.slider(
-        1, 200, 1, value=6, label="Patients of the new hospital", show_value=True
-    )
-    mo.output.append(patients)
-    return (patients,)
+def _(mo, panels):
+    mo.output.append(panels[1])
 
 
 @app.cell(hide_code=True)
@@ -149,17 +157,15 @@ def _(mo):
         """
         ## 2. What does a design effect cost?
 
-        We want the death rate over all hospitals, from 1,000 patients. Patients of one hospital are
-        alike, so the second patient of a hospital tells less than the first of another.
+        We want the death rate over all hospitals, from 1,000 patients. Patients of one hospital
+        are alike, so the second patient of a hospital tells less than the first of another.
         """
     )
 
 
 @app.cell(hide_code=True)
-def _(mo):
-    size = mo.ui.slider(1, 200, 1, value=30, label="Patients from each hospital", show_value=True)
-    mo.output.append(size)
-    return (size,)
+def _(mo, panels):
+    mo.output.append(panels[2])
 
 
 @app.cell(hide_code=True)
@@ -192,19 +198,15 @@ def _(mo):
         """
         ## 3. Why are there two odds ratios?
 
-        A risk factor multiplies the odds of death by the same number *in every hospital*. Then compare
-        all patients who have it with all who do not, whichever hospital they are in.
+        A risk factor multiplies the odds of death by the same number *in every hospital*. Then
+        compare all patients who have it with all who do not, whichever hospital they are in.
         """
     )
 
 
 @app.cell(hide_code=True)
-def _(mo):
-    ratio = mo.ui.slider(
-        0.2, 6.0, 0.1, value=3.0, label="Odds ratio within a hospital", show_value=True
-    )
-    mo.output.append(ratio)
-    return (ratio,)
+def _(mo, panels):
+    mo.output.append(panels[3])
 
 
 @app.cell(hide_code=True)
