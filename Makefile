@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs from .venv, which the first target you call sets up.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint case-studies docs docs-quick docs-links readme-picture bench bench-peers lock clean
+.PHONY: help demo test test-slow lint case-studies docs docs-quick docs-links readme-picture teach bench bench-peers lock clean
 
 PYTHON ?=
 VENV := .venv
@@ -44,6 +44,9 @@ docs-links: $(STAMP) ## check the links inside the site, list those that leave i
 
 readme-picture: $(STAMP) ## draw docs/_static/hospitals.svg from a fit to medpar
 	$(BIN)/python scripts/readme_picture.py docs/_static/hospitals.svg
+
+teach: $(STAMP) ## open the teaching app: sliders for shrinkage, design effect, odds ratios
+	$(BIN)/marimo run docs/teaching/app.py
 
 case-studies: $(STAMP) ## run the case studies into build/case_studies
 	$(BIN)/python -m case_studies
