@@ -82,6 +82,8 @@ def _beta(rng: Any, mu: Any, kappa: Any) -> Any:
     return rng.beta(np.maximum(mu * kappa, least), np.maximum((1 - mu) * kappa, least))
 
 
+_NORMAL_INFORMATION = {"identity": lambda sigma: 1 / sigma**2}
+
 gaussian = Family(
     name="gaussian",
     parameters=(Parameter("mu", _REAL), _sigma()),
@@ -91,6 +93,7 @@ gaussian = Family(
     mean=lambda mu: mu,
     variance=lambda mu, sigma: sigma**2 + 0 * mu,
     simulate=lambda rng, mu, sigma: rng.normal(mu, sigma),
+    information=_NORMAL_INFORMATION,
     is_normal=True,
     reference="Normal with mean mu and standard deviation sigma.",
 )
@@ -130,6 +133,7 @@ lognormal = Family(
     valid=lambda y, trials: np.isfinite(y) & (y > 0),
     support="above 0",
     working=np.log,
+    information=_NORMAL_INFORMATION,
     is_normal=True,
     reference="log y is normal with mean mu and standard deviation sigma.",
 )
@@ -145,6 +149,7 @@ gamma = Family(
     simulate=lambda rng, mu, alpha: rng.gamma(alpha, mu / alpha),
     valid=lambda y, trials: np.isfinite(y) & (y > 0),
     support="above 0",
+    information={"inverse": lambda mu, alpha: alpha * mu**2},
     reference="Mean mu and shape alpha, variance mu^2/alpha; McCullagh & Nelder (1989), ch. 8.",
 )
 
@@ -175,6 +180,7 @@ bernoulli = Family(
     valid=lambda y, trials: (y == 0) | (y == 1),
     support="0 or 1",
     kernels=_BINOMIAL,
+    information={"logit": lambda mu: mu * (1 - mu)},
     reference="Probability mu of the outcome 1.",
 )
 
@@ -196,6 +202,7 @@ binomial = Family(
     has_trials=True,
     row_effects=True,
     kernels=_BINOMIAL,
+    information={"logit": lambda mu, trials: trials * mu * (1 - mu)},
     reference="Successes out of a known number of trials, probability mu.",
 )
 
@@ -269,6 +276,7 @@ poisson = Family(
     support="a count: 0, 1, 2, ...",
     row_effects=True,
     kernels={"log": "poisson_log"},
+    information={"log": lambda mu: mu},
     reference="Counts with mean mu.",
 )
 

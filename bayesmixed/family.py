@@ -95,6 +95,10 @@ class Family:
     kernels : mapping of str to str
         For links that have one, the name of the fast likelihood in `likelihoods`. This and
         `is_normal` count for the package's own families only, since they say what `loglik` is.
+    information : mapping of str to callable
+        For links where it does not depend on the outcome, such as the canonical one: what a row
+        says about its linear predictor, minus the second derivative of `loglik` by the first
+        parameter's. It counts for the package's own families only, as `kernels` do.
     is_normal : bool
         Whether ``working(y)`` is normal with mean ``mu`` and standard deviation ``sigma``, so that
         effects can be integrated out exactly where mu has the identity link.
@@ -138,6 +142,9 @@ class Family:
     is_categorical: bool = False
     row_effects: bool = False
     kernels: Mapping[str, str] = field(default=MappingProxyType({}), compare=False)
+    information: Mapping[str, Callable[..., Array]] = field(
+        default=MappingProxyType({}), compare=False
+    )
     is_normal: bool = False
     reference: str = ""
 
@@ -223,9 +230,19 @@ class Family:
                 raise unknown(name, [*eta, *other], f"argument for family {self.name}")
         return function(**arguments)
 
+    def needs(self, function: Callable[..., Array]) -> set[str]:
+        """The parameters that one of the family's functions asks for."""
+        asked = {part for name in inspect.signature(function).parameters for part in _named(name)}
+        return {p.name for p in self.parameters} & asked
+
     def __repr__(self) -> str:
         """Name it as a user would."""
         return f"Family({self.name!r})"
+
+
+def _named(argument: str) -> tuple[str, ...]:
+    kind, _, parameter = argument.partition("_")
+    return (argument, parameter) if kind in _DERIVED else (argument,)
 
 
 _DERIVED: Mapping[str, Callable[[Link, Array], Any]] = MappingProxyType(

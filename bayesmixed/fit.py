@@ -219,11 +219,17 @@ class Fit:
             return rows.spreads.of_rows(found)
         return found[..., None]
 
-    def pieces(self) -> Iterator[Fit]:
-        """The fit cut into runs of consecutive draws, so that draws x rows fit in memory."""
+    def pieces(self, values: int | None = None) -> Iterator[Fit]:
+        """The fit cut into runs of consecutive draws, so that draws x values fit in memory.
+
+        Parameters
+        ----------
+        values : int, optional
+            How many values a draw takes; as many as rows unless given.
+        """
         self.design.need_rows("What is worked out row by row")
         posterior = self.posterior
-        a_draw = max(1, posterior.sizes["chain"] * len(self.design.y))
+        a_draw = max(1, posterior.sizes["chain"] * (values or len(self.design.y)))
         step = max(1, _MAX_VALUES // a_draw)
         for first in range(0, posterior.sizes["draw"], step):
             part = posterior.isel(draw=slice(first, first + step))

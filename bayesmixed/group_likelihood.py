@@ -25,8 +25,8 @@ from bayesmixed.fit import Fit
 from bayesmixed.groups import Groups, parents
 from bayesmixed.linpred import covariance, linear_predictor
 from bayesmixed.names import suffix
-from bayesmixed.newcomers import take
 from bayesmixed.quadrature import fine_enough
+from bayesmixed.rows import take
 from bayesmixed.subjects import Normal, Places, unit_rows, units, within
 
 type Floats = NDArray[np.float64]

@@ -22,7 +22,7 @@ from bayesmixed.groups import group_keys
 from bayesmixed.linpred import Whose, covariance, linear_predictor
 from bayesmixed.names import suffix
 from bayesmixed.outcome import check_support, known_sd, known_trials, outcome
-from bayesmixed.predictor import PredictorDesign, RandomDesign
+from bayesmixed.predictor import RandomDesign
 
 type Floats = NDArray[np.float64]
 type Index = NDArray[np.intp]
@@ -195,31 +195,6 @@ def _codes(design: Design, frame: pd.DataFrame) -> Floats:
             f"categories of the fit: {listed(design.categories)}."
         )
     return np.asarray(codes, dtype=np.float64)
-
-
-def take(design: Design, rows: Index) -> Design:
-    """The same design with some of its rows, in any order."""
-
-    def random(given: RandomDesign) -> RandomDesign:
-        groups = replace(given.groups, index=given.groups.index[rows])
-        return replace(given, groups=groups, Z=given.Z[rows])
-
-    def predictor(given: PredictorDesign) -> PredictorDesign:
-        return replace(
-            given,
-            X=given.X[rows],
-            offset=given.offset[rows],
-            random=tuple(map(random, given.random)),
-        )
-
-    return replace(
-        design,
-        table=Table(design.table.frame.iloc[rows], {}, 0),
-        y=design.y[rows],
-        predictors={name: predictor(p) for name, p in design.predictors.items()},
-        trials=None if design.trials is None else design.trials[rows],
-        sampling_sd=None if design.sampling_sd is None else design.sampling_sd[rows],
-    )
 
 
 def predictor_columns(design: Design) -> set[str]:

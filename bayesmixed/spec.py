@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,6 +151,11 @@ class ModelSpec:
         """Name of the fast likelihood; None where the PyMC model's graph is compiled."""
         known = not self.is_own and self.residual is None
         return None if not known else self.family.kernels.get(self.link.name)
+
+    @property
+    def information(self) -> Callable[..., Any] | None:
+        """A row's information about its linear predictor; None where outcomes matter for it."""
+        return None if self.is_own else self.family.information.get(self.link.name)
 
     @property
     def formula(self) -> str:

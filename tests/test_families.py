@@ -202,6 +202,32 @@ def test_ordinal_keeps_its_accuracy_in_the_upper_tail():
     assert found[0] == pytest.approx(-30 + np.log1p(-np.exp(-1.0)), abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("name", "link"), [(n, k) for n, family in FAMILIES.items() for k in family.information]
+)
+def test_information_is_minus_the_second_derivative_whatever_the_outcome(name, link):
+    """Central differences; their error is of the order of the step squared, 1e-6."""
+    chosen = FAMILIES[name]
+    eta = {p.name: np.array([0.3, 0.8, 1.7]) for p in chosen.parameters}
+    of_links = {p.name: p.links[0] for p in chosen.parameters} | {"mu": chosen.link("mu", link)}
+    known = {"trials": np.array([3.0, 5.0, 2.0])} if chosen.has_trials else {}
+    exact = chosen.evaluate(chosen.information[link], eta, of_links, **known)
+    step = 1e-3
+    for y in (np.array([1.0, 1.0, 1.0]), np.array([0.0, 1.0, 0.0]) if "b" in name else eta["mu"]):
+        below, here, above = (
+            chosen.evaluate(chosen.loglik, eta | {"mu": eta["mu"] + shift}, of_links, y=y, **known)
+            for shift in (-step, 0.0, step)
+        )
+        np.testing.assert_allclose((2 * here - below - above) / step**2, exact, rtol=1e-5)
+
+
+def test_a_family_knows_which_parameters_a_function_needs():
+    ordinal, binomial = FAMILIES["ordinal"], FAMILIES["negative_binomial"]
+    assert ordinal.needs(ordinal.mean) == {"mu", "thresholds"}
+    assert binomial.needs(binomial.mean) == {"mu"}
+    assert binomial.needs(binomial.loglik) == {"mu", "alpha"}
+
+
 def test_flags_say_what_the_outcome_is():
     def having(flag):
         return {name for name, f in FAMILIES.items() if getattr(f, flag)}

@@ -1,5 +1,6 @@
 """Links: each is its own inverse's inverse, accurate in the tails, and the same in PyTensor."""
 
+from decimal import Decimal, localcontext
 from math import pi
 
 import numpy as np
@@ -157,6 +158,17 @@ def test_log1mexp_is_accurate_at_both_ends_and_minus_infinity_at_0():
     expected = [np.log(1e-12) - 5e-13, *np.log(-np.expm1(x[1:4])), -np.exp(-50.0)]
     np.testing.assert_allclose(bk.log1mexp(x), expected, rtol=1e-13)
     assert bk.log1mexp(0.0) == -np.inf
+
+
+def test_softplus_is_accurate_to_the_last_digits_at_both_ends():
+    """Against log(1 + exp(x)) with 400 decimals."""
+    x = np.array([-700.0, -50.0, -20.3, -1.1, -1e-9, 0.0, 1e-9, 0.7, 17.2, 36.5, 40.0, 700.0])
+    with localcontext(prec=400):
+        expected = [float((1 + Decimal(v).exp()).ln()) for v in x.tolist()]
+    np.testing.assert_allclose(bk.softplus(x), expected, rtol=1e-15)
+    assert bk.softplus(np.array([-np.inf, np.inf, np.nan])).tolist()[:2] == [0.0, np.inf]
+    assert np.isnan(bk.softplus(np.nan))
+    assert float(bk.softplus(3)) == pytest.approx(np.log1p(np.exp(3)), rel=1e-15)
 
 
 def test_xlogy_is_0_where_x_is_0_in_value_and_gradient():

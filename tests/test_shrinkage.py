@@ -6,12 +6,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from made import from_priors
 from scipy import integrate, optimize, stats
 from scipy.special import expit, log_expit
 
 import bayesmixed as bm
+from bayesmixed.defaults import outcome_scale
 from bayesmixed.linpred import covariance
-from bayesmixed.reports._reliability import reliability
+from bayesmixed.reports._reliability import Information
 
 
 @pytest.fixture(autouse=True)
@@ -65,10 +67,7 @@ def test_raw_slopes_are_least_squares(sleepstudy):
 
 
 def test_reliability_of_a_slope(sleepstudy):
-    """1 - [(G^-1 + Z'Z/sigma^2)^-1]_kk / G_kk, written out with inverses for some draws.
-
-    The information comes from second differences, exact for a normal density up to rounding.
-    """
+    """1 - [(G^-1 + Z'Z/sigma^2)^-1]_kk / G_kk, written out with inverses for some draws."""
     draws = bm.shrinkage(sleepstudy, "Subject", effect="Days").draws["reliability"]
     random = sleepstudy.design.predictors["mu"].random[0]
     G = covariance(sleepstudy, random)
@@ -78,7 +77,7 @@ def test_reliability_of_a_slope(sleepstudy):
         prior = G[1, draw]
         left = np.linalg.inv(np.linalg.inv(prior) + Z.T @ Z / sigma[1, draw] ** 2)
         expected = 1 - left[1, 1] / prior[1, 1]
-        assert draws[1, draw, 3] == pytest.approx(expected, abs=1e-5)
+        assert draws[1, draw, 3] == pytest.approx(expected, abs=1e-10)
 
 
 @pytest.mark.parametrize("effect", [None, 0, 1])
@@ -87,7 +86,7 @@ def test_reliability_with_slopes_in_groups_inside(patients, effect):
     design = patients.design
     unit, patient = design.predictors["mu"].random
     G, inner = covariance(patients, unit), covariance(patients, patient)
-    found = reliability(patients, unit, effect)
+    found = Information.of(patients, unit).reliability(patients, effect)
     for draw in (0, 33):
         sigma = float(patients.posterior["sigma"][0, draw])
         for place in range(6):
@@ -99,8 +98,67 @@ def test_reliability_with_slopes_in_groups_inside(patients, effect):
             left = np.linalg.inv(np.linalg.inv(G[0, draw]) + M)
             a = unit.Z[rows].mean(axis=0) if effect is None else np.eye(2)[effect]
             expected = 1 - (a @ left @ a) / (a @ G[0, draw] @ a)
-            # Second differences of a log-density near -10 with step 1e-3: rounding of about 1e-8.
-            assert found[0, draw, place] == pytest.approx(expected, abs=1e-5)
+            assert found[0, draw, place] == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("formula", "more"),
+    [
+        ("y ~ x + (x | unit)", {"family": "bernoulli"}),
+        ("y ~ x + (x | unit)", {"family": "bernoulli", "link": "probit"}),
+        ("k | trials(n) ~ x + (x | unit)", {"family": "binomial"}),
+        ("k ~ x + (x | unit) + offset(log(n))", {"family": "poisson"}),
+        ("k ~ x + (x | unit) + (1 | ward)", {"family": "negative_binomial"}),
+        ("z ~ x + (x | unit)", {"parameters": {"sigma": "~ x + (1 | ward)"}}),
+        ("z ~ x + (x | unit)", {"sampling_sd": "n"}),
+        ("z ~ x + (x | unit)", {"family": "student_t"}),
+    ],
+)
+def test_information_is_the_sum_over_all_rows(formula, more):
+    """Equal rows are put together; the reference is second differences, row by row.
+
+    Where those serve in the report as well, nothing but the order of sums differs; in the closed
+    forms' place they have an error of the square of their step and of rounding.
+    """
+    rng, rows = np.random.default_rng(8), 120
+    data = {"unit": np.arange(rows) % 5, "ward": np.arange(rows) % 4, "x": rng.integers(0, 2, rows)}
+    data |= {
+        "n": rng.integers(2, 4, rows),
+        "y": rng.integers(0, 2, rows),
+        "z": rng.normal(size=rows),
+    }
+    data["k"] = rng.integers(0, 3, rows)
+    model = bm.Model(formula, data, **more)
+    fit = from_priors(model, 4)
+    posterior = fit.posterior
+    for name in posterior:
+        posterior[name] = np.tanh(posterior[name])  # the tails of priors are far beyond any data
+    fit = type(fit)(fit.design, type(fit.tree).from_dict({"posterior": posterior}))
+    design, random = fit.design, fit.design.predictors["mu"].random[0]
+    parameters, step = fit.parameters(), 1e-3 * outcome_scale(design).unit
+
+    def loglik(shift):
+        moved = parameters | {"mu": parameters["mu"] + shift}
+        known = {"y": design.y, **design.known}
+        return design.family.evaluate(design.family.loglik, moved, design.links, **known)
+
+    each = np.maximum(2 * loglik(0.0) - loglik(step) - loglik(-step), 0) / step**2
+    M = np.stack(
+        [
+            np.einsum("cdn,ni,nj->cdij", each[..., own], random.Z[own], random.Z[own])
+            for own in (random.groups.index == j for j in range(5))
+        ],
+        axis=2,
+    )
+    G, eye = covariance(fit, random)[:, :, None], np.eye(2)
+    expected = 1 - np.linalg.solve(eye + G @ M, G + 0 * M)[..., 1, 1] / G[..., 1, 1]
+    information = Information.of(fit, random)
+    tolerance = 1e-10 if design.spec.information is None else 1e-5
+    np.testing.assert_allclose(information.reliability(fit, 1), expected, atol=tolerance)
+    if formula.startswith("y"):
+        assert len(information.rows.y) <= 20
+    if "sampling_sd" in more:
+        assert len(information.rows.y) == 2
 
 
 def test_own_intercepts_are_maximum_likelihood(medpar):

@@ -17,8 +17,9 @@ from bayesmixed.data import is_numeric
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.groups import Groups, group_keys
-from bayesmixed.newcomers import Newcomers, centre, observed, take, unknown_to_the_fit
+from bayesmixed.newcomers import Newcomers, centre, observed, unknown_to_the_fit
 from bayesmixed.reports._predict import simulated
+from bayesmixed.rows import take
 from bayesmixed.update import Updated, update
 
 type Floats = NDArray[np.float64]

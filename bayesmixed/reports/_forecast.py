@@ -19,7 +19,7 @@ from bayesmixed.fit import Fit
 from bayesmixed.group_likelihood import need_independent
 from bayesmixed.groups import Groups
 from bayesmixed.linpred import linear_predictor
-from bayesmixed.newcomers import predictor_columns, take
+from bayesmixed.newcomers import predictor_columns
 from bayesmixed.reports import _lines
 from bayesmixed.reports._case import Case, before_now, cases, keys_of
 from bayesmixed.reports._predict import (
@@ -29,6 +29,7 @@ from bayesmixed.reports._predict import (
     named,
 )
 from bayesmixed.reports._report import Picture, Report, convergence_caveats
+from bayesmixed.rows import take
 from bayesmixed.sample import generator
 
 type Floats = NDArray[np.float64]

@@ -18,7 +18,7 @@ from bayesmixed.predictor import RandomDesign
 from bayesmixed.reports._levels import Standing, standing
 from bayesmixed.reports._profiles import Profiles, profiles
 from bayesmixed.reports._rate import is_count, is_share, rate_of
-from bayesmixed.reports._reliability import reliability
+from bayesmixed.reports._reliability import Information
 from bayesmixed.reports._standardise import FEWEST, Reference
 from bayesmixed.reports._suppress import hidden_units
 from bayesmixed.reports._terms import Terms
@@ -86,9 +86,13 @@ class League:
         """
         name = self.units.name
         parts, terms = [], FEWEST
-        for piece in fit.pieces():
+        information = Information.of(fit, self.units)
+        rows = (self.cases, self.null, self.reference.rows)
+        size = max(information.values, *(len(each.design.y) for each in rows))
+        for piece in fit.pieces(size):
             direct, terms = self.reference.rates(piece, terms)
             rates = {"direct_rate": direct, **dict(self._rates(piece))}
+            rates["reliability"] = information.reliability(piece)
             parts.append(xr.Dataset({k: (("chain", "draw", name), v) for k, v in rates.items()}))
         return xr.concat(parts, "draw").assign_coords({name: self.units.groups.labels})
 
@@ -99,7 +103,6 @@ class League:
         yield "predicted", self.cases.total(predicted) / self.weight
         expected = linear_predictor(piece, self.null.design, whose).mean()
         yield "expected", self.null.total(expected) / self.weight
-        yield "reliability", reliability(piece, self.units)
         if not inner and piece.design.series is None:
             average: dict[str, Whose] = dict.fromkeys(self.standing.own, "average")
             at_average = linear_predictor(piece, self.null.design, average)

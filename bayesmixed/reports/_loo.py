@@ -22,9 +22,9 @@ from bayesmixed.fit import Fit
 from bayesmixed.group_likelihood import group_log_likelihood, need_independent
 from bayesmixed.groups import Groups
 from bayesmixed.linpred import linear_predictor
-from bayesmixed.newcomers import take
 from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.reports._report import Report, convergence_caveats
+from bayesmixed.rows import take
 from bayesmixed.subjects import units
 
 _MAX_VALUES = 10_000_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from bayesmixed.defaults import outcome_scale
@@ -95,24 +96,29 @@ def _held(fit: Fit, random: RandomDesign, first: str) -> tuple[Floats, dict[str,
     for k, effect in enumerate(random.effects):
         if effect in terms:
             start[:, k] += float(posterior["beta"][..., terms.index(effect)].mean())
-    total: Floats = np.zeros(len(design.y))
-    others: dict[str, Floats] = {}
-    pieces = 0
     without = {random.name, *(g.name for g in inside(design, random.groups))}
     free = [k for k, term in enumerate(terms) if term in random.effects]
-    for piece in fit.pieces():
-        draws = piece.posterior.sizes["draw"]
-        eta = piece.eta(without=without).to_numpy()
-        if free:
-            beta = piece.posterior["beta"].to_numpy()[..., free]
-            eta = eta - beta @ design.predictors[first].X[:, free].T
-        total = total + draws * eta.mean(axis=(0, 1))
-        for name, value in piece.parameters().items():
-            if name != first:
-                mean = draws * np.asarray(value).mean(axis=(0, 1), keepdims=True)
-                others[name] = others.get(name, np.zeros(1)) + mean
-        pieces += draws
-    return total / pieces, {name: value / pieces for name, value in others.items()}, start
+    # Predictors are linear in coefficients and effects, so the mean one is that of their means.
+    mean = _at_mean(fit)
+    held = mean.eta(without=without).to_numpy()[0, 0]
+    if free:
+        beta = mean.posterior["beta"].to_numpy()[0, 0, free]
+        held = held - design.predictors[first].X[:, free] @ beta
+    others = {name: value for name, value in mean.parameters().items() if name != first}
+    return held, others, start
+
+
+def _at_mean(fit: Fit) -> Fit:
+    """A fit of one draw, in which every parameter has its mean on its link's scale."""
+    posterior, over = fit.posterior, ["chain", "draw"]
+    mean = posterior.mean(over)
+    for parameter in fit.design.family.parameters:
+        if parameter.name in posterior and parameter.support != "ordered":
+            link, values = parameter.links[0], posterior[parameter.name]
+            centre = np.asarray(link.forward(values.to_numpy())).mean(axis=(0, 1))
+            mean[parameter.name] = (values.dims[2:], np.asarray(link.inverse(centre)))
+    one = mean.expand_dims({"chain": 1, "draw": 1})
+    return Fit(fit.design, xr.DataTree.from_dict({"posterior": one}))
 
 
 def _newton(

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from bayesmixed.compress import Unique, unique_rows
-from bayesmixed.data import Table
+from bayesmixed.compress import Unique
 from bayesmixed.design import Design
 from bayesmixed.predictor import PredictorDesign
+from bayesmixed.rows import alike as rows_alike
+from bayesmixed.rows import take
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.intp]
@@ -65,42 +66,13 @@ def profiles(
     alike : bool
         Whether rows that look alike here are so; otherwise all are kept.
     """
-    columns: list[NDArray[np.generic]] = []
-    for predictor in design.predictors.values():
-        columns += [*predictor.X.T, predictor.offset]
-        for random in predictor.random:
-            columns += [*random.Z.T]
-            if random.name not in without:
-                columns.append(random.groups.index)
-    columns += [known for known in (design.trials, design.sampling_sd) if known is not None]
     rows = len(design.y)
     every = np.arange(rows)
-    found = unique_rows(columns, rows) if alike else Unique(every, every)
+    found = rows_alike(design, without=without) if alike else Unique(every, every)
     counts = sparse.csr_array(
         (np.ones(rows), (totals, found.index)), shape=(int(totals.max()) + 1, len(found))
     )
     return Profiles(take(design, found.first), counts)
-
-
-def take(design: Design, rows: Integers) -> Design:
-    """The design of some of its rows."""
-    table = Table(design.table.frame.iloc[rows], {}, 0)
-    return replace(
-        design,
-        table=table,
-        y=design.y[rows],
-        predictors={name: _take(p, rows) for name, p in design.predictors.items()},
-        trials=None if design.trials is None else design.trials[rows],
-        sampling_sd=None if design.sampling_sd is None else design.sampling_sd[rows],
-    )
-
-
-def _take(predictor: PredictorDesign, rows: Integers) -> PredictorDesign:
-    random = tuple(
-        replace(r, Z=r.Z[rows], groups=replace(r.groups, index=r.groups.index[rows]))
-        for r in predictor.random
-    )
-    return replace(predictor, X=predictor.X[rows], offset=predictor.offset[rows], random=random)
 
 
 def of_group(design: Design, places: dict[str, int]) -> Design:

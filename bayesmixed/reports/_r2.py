@@ -21,9 +21,9 @@ from bayesmixed.fit import Fit
 from bayesmixed.linpred import LinearPredictor, linear_predictor
 from bayesmixed.reports._average_row import average_row, need_mean, row_weights
 from bayesmixed.reports._latent import is_own_scale, latent_residual, scale_name
-from bayesmixed.reports._profiles import take
 from bayesmixed.reports._report import Report, convergence_caveats, interval
 from bayesmixed.reports._variance import mean_residual, mean_variance
+from bayesmixed.rows import take
 
 type Floats = NDArray[np.float64]
 

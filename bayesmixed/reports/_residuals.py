@@ -16,11 +16,11 @@ from scipy.stats import norm, rankdata
 from bayesmixed._errors import lookup
 from bayesmixed.fit import Fit
 from bayesmixed.linpred import linear_predictor
-from bayesmixed.newcomers import take
 from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.reports._loo import relative_efficiency, row_log_likelihood
 from bayesmixed.reports._ppc import replicate
 from bayesmixed.reports._report import Picture, Report, convergence_caveats
+from bayesmixed.rows import take
 from bayesmixed.sample import generator
 
 type Floats = NDArray[np.float64]

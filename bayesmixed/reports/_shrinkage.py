@@ -18,8 +18,9 @@ from bayesmixed.linpred import linear_predictor, random_of
 from bayesmixed.predictor import RandomDesign
 from bayesmixed.reports._levels import inside
 from bayesmixed.reports._own import own_coefficients
-from bayesmixed.reports._rate import rate_of, sums
-from bayesmixed.reports._reliability import correlated_caveats, reliability
+from bayesmixed.reports._profiles import profiles
+from bayesmixed.reports._rate import rate_of
+from bayesmixed.reports._reliability import Information, correlated_caveats
 from bayesmixed.reports._report import Report, convergence_caveats, interval
 
 type Floats = NDArray[np.float64]
@@ -103,16 +104,17 @@ def _means(fit: Fit, random: RandomDesign) -> Report:
     inner = [g.name for g in inside(design, groups)]
     rate = rate_of(design)
     weight = np.bincount(groups.index, weights=rate.weight)
+    cases = profiles(design, inner, groups.index)
 
     def shrunken(piece: Fit) -> Floats:
-        expected = linear_predictor(piece, groups=dict.fromkeys(inner, "new")).mean()
-        return sums(expected, groups.index) / weight
+        expected = linear_predictor(piece, cases.design, dict.fromkeys(inner, "new")).mean()
+        return cases.total(expected) / weight
 
     within = f", averaged over {' and '.join(inner)}" if inner else ""
     return _report(
         f"Shrunken estimates by {random.name}",
         random,
-        _draws(fit, random, shrunken, None),
+        _draws(fit, random, shrunken, None, len(cases.design.y)),
         np.bincount(groups.index, weights=design.y) / weight,
         {rate.size: weight} if rate.size else {},
         rate.label,
@@ -143,7 +145,7 @@ def _coefficients(fit: Fit, random: RandomDesign, place: int) -> Report:
         return np.asarray(own + fixed)
 
     raw = own_coefficients(fit, random)[:, place]
-    draws = _draws(fit, random, shrunken, place)
+    draws = _draws(fit, random, shrunken, place, len(random.groups.labels))
     transformed = float(fit.design.family.working(np.array([2.0]))[0]) != 2.0
     link = "the outcome's logarithm" if transformed else f"the {fit.spec.link.name} link"
     scale = "the outcome" if link == "the identity link" else link
@@ -182,13 +184,17 @@ def _coefficients(fit: Fit, random: RandomDesign, place: int) -> Report:
 
 
 def _draws(
-    fit: Fit, random: RandomDesign, shrunken: Callable[[Fit], Floats], place: int | None
+    fit: Fit,
+    random: RandomDesign,
+    shrunken: Callable[[Fit], Floats],
+    place: int | None,
+    values: int,
 ) -> xr.Dataset:
-    parts = []
-    for piece in fit.pieces():
+    parts, information = [], Information.of(fit, random)
+    for piece in fit.pieces(max(values, information.values)):
         found = {
             "shrunken": shrunken(piece),
-            "reliability": reliability(piece, random, place),
+            "reliability": information.reliability(piece, place),
         }
         parts.append(xr.Dataset({name: (_DIMS, values) for name, values in found.items()}))
     draws = xr.concat(parts, "draw").rename(group=random.name)
