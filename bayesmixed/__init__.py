@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         turner_prior,
     )
     from bayesmixed.model import Model
+    from bayesmixed.page import report
     from bayesmixed.reports import (
         Report,
         assurance,
@@ -125,6 +126,7 @@ _LAZY = {
     "prior_sensitivity": "reports",
     "publication_bias": "meta",
     "r2": "reports",
+    "report": "page",
     "Report": "reports",
     "residual_correlation": "reports",
     "residuals": "reports",
@@ -205,6 +207,7 @@ __all__ = [
     "prior_sensitivity",
     "publication_bias",
     "r2",
+    "report",
     "residual_correlation",
     "residuals",
     "rhodes_prior",

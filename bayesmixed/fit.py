@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,18 @@ class Fit:
         for first in range(0, posterior.sizes["draw"], step):
             part = posterior.isel(draw=slice(first, first + step))
             yield Fit(self.design, xr.DataTree.from_dict({"posterior": part}))
+
+    def report(self, path: str | PathLike[str], title: str | None = None) -> Path:
+        """Write the fit as one self-contained HTML page.
+
+        Parameters
+        ----------
+        path, title
+            See `bayesmixed.report`.
+        """
+        # Pages are made of reports, which are made of fits: this door is opened when it is used.
+        written: Path = import_module("bayesmixed.page").report(self, path, title)
+        return written
 
     def with_log_likelihood(self) -> Fit:
         """The same fit with the group ``log_likelihood`` in its tree, as ArviZ's ``loo`` needs.

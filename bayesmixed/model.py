@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -366,6 +367,9 @@ class Model:
             groups["observed_data"] = xr.Dataset({"y": ("row", self.design.y)})
         tree = xr.DataTree.from_dict(groups)
         tree.attrs["interrupted"] = int(run.interrupted)
+        chosen = {n: getattr(settings, n) for n in ("draws", "tune", "chains", "seed")}
+        chosen |= {"target_accept": settings.target_accept, "sampler": sampler}
+        tree.attrs["sampling"] = json.dumps(chosen, default=int)
         return Fit(self.design, tree, (*self.notes, *([run.note] if run.note else [])))
 
     def _run(self, settings: Settings) -> Run:
