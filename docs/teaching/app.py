@@ -124,7 +124,8 @@ def _(centre, events, hospitals, mo, patients, sd, shrinkage_picture):
         else "**Chance and the usual differences between hospitals do not easily explain this "
         "count.** Look closer: who its patients are, and how deaths are recorded."
         if _some < 0.05
-        else "**Not common, not proof of anything.** Its interval shows what can be said."
+        else "**Uncommon, yet one of 50 hospitals may well be like it.** Its interval says how far "
+        "from the typical hospital it is."
     )
     mo.vstack(
         [

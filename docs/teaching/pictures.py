@@ -121,7 +121,7 @@ def shrinkage_picture(new: Estimate, patients: int, centre: float, sd: float) ->
         "● model's estimate with its 95 % interval": BLUE,
         "┅ estimate from the same raw rate, other sizes": BLUE,
         "─ typical hospital": GREY,
-        "▮ 95 % of raw rates if hospitals did not differ": GREY,
+        "▮ at least 95 % of raw rates if hospitals did not differ": GREY,
     }
     return picture.svg(words, key)
 
