@@ -1,6 +1,7 @@
 """Meta-analysis: the same borrowing of strength across studies with known sampling errors."""
 
 from bayesmixed.meta._analysis import meta_analysis
+from bayesmixed.meta._counts import meta_counts
 from bayesmixed.meta._densities import LogStudentT
 from bayesmixed.meta._effect_sizes import effect_sizes
 from bayesmixed.meta._empirical import rhodes_prior, turner_prior
@@ -17,6 +18,7 @@ __all__ = [
     "grid_posterior",
     "leave_one_out",
     "meta_analysis",
+    "meta_counts",
     "pooled_effects",
     "prior_robustness",
     "rhodes_prior",
