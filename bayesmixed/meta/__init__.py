@@ -2,6 +2,7 @@
 
 from bayesmixed.meta._analysis import meta_analysis
 from bayesmixed.meta._bias_models import NoBias, Selection, SmallStudy
+from bayesmixed.meta._counts import meta_counts
 from bayesmixed.meta._densities import LogStudentT
 from bayesmixed.meta._effect_sizes import effect_sizes
 from bayesmixed.meta._empirical import rhodes_prior, turner_prior
@@ -32,6 +33,7 @@ __all__ = [
     "league_table",
     "leave_one_out",
     "meta_analysis",
+    "meta_counts",
     "multivariate_effects",
     "multivariate_meta_analysis",
     "network_consistency",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from bayesmixed._errors import BayesmixedError
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
+from bayesmixed.meta._effect_sizes import effect_sizes
 from bayesmixed.meta._grid import GridPosterior, grid_of
 from bayesmixed.meta._measures import MEASURES, Measure
 from bayesmixed.meta._mixture import NormalMixture
@@ -26,6 +29,29 @@ COLUMNS = ["mean", "sd", "median", "eti95_lb", "eti95_ub"]
 
 
 @dataclass(frozen=True, eq=False)
+class Raw:
+    """What the studies say by themselves.
+
+    Parameters
+    ----------
+    labels : pandas.Index
+        The studies' names; of several levels those of the innermost.
+    y, v : array, shape (studies,)
+        Effects and their sampling variances.
+    X : array, shape (studies, terms)
+        Moderators.
+    place : array, shape (studies,)
+        Each study's place among the sorted labels.
+    """
+
+    labels: pd.Index[Any]
+    y: Floats
+    v: Floats
+    X: Floats
+    place: NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
 class Synthesis:
     """A fit read as a meta-analysis.
 
@@ -36,11 +62,14 @@ class Synthesis:
         What its effects are, where that is known.
     exact : GridPosterior, optional
         The grid that it was made from.
+    treatment : str, optional
+        Where the model is one of counts in two groups, the term that tells them apart.
     """
 
     fit: Fit
     measure: Measure | None
     exact: GridPosterior | None
+    treatment: str | None = None
 
     @property
     def design(self) -> Design:
@@ -50,31 +79,61 @@ class Synthesis:
     @property
     def groupings(self) -> list[str]:
         """What the effects vary between, outer to inner."""
-        randoms = self.design.predictors["mu"].random
+        randoms = [r for r in self.design.predictors["mu"].random if self.effect_term in r.effects]
         return [r.name for r in sorted(randoms, key=lambda r: len(r.groups.labels))]
+
+    @property
+    def effect_term(self) -> str:
+        """The term whose coefficient is the average effect."""
+        return self.treatment or INTERCEPT
 
     @property
     def label(self) -> str:
         """What the effects are, for axes."""
         return self.measure.title if self.measure else f"effect ({self.fit.spec.response})"
 
-    @property
-    def sampling_variance(self) -> Floats:
-        """Known variance of each row, shape (rows,)."""
-        assert self.design.sampling_sd is not None
-        return np.asarray(self.design.sampling_sd**2)
+    @cached_property
+    def raw(self) -> Raw:
+        """The studies' own estimates; of counts with 1/2 added where a cell is 0."""
+        design = self.design
+        if self.treatment is not None:
+            return _raw_of_counts(design, self.treatment)
+        assert design.sampling_sd is not None
+        labels: pd.Index[Any] = design.table.frame.index.rename("row")
+        place = np.arange(len(labels))
+        if self.groupings:
+            randoms = design.predictors["mu"].random
+            groups = max(randoms, key=lambda r: len(r.groups.labels)).groups
+            place = groups.index
+            labels = pd.Index(groups.labels[place], name=groups.name)
+        return Raw(labels, design.y, design.sampling_sd**2, design.predictors["mu"].X, place)
 
     def tau(self) -> Floats:
         """Sd between studies at each level, shape (chain, draw, level)."""
-        posterior = self.fit.posterior
-        levels = [posterior[sd_name("", name)].to_numpy() for name in self.groupings]
+        posterior, term = self.fit.posterior, self.effect_term
+        levels = [
+            posterior[sd_name("", name)].sel({f"{name}_effect": [term]}).to_numpy()
+            for name in self.groupings
+        ]
         shape = (posterior.sizes["chain"], posterior.sizes["draw"], 0)
         return np.concatenate(levels, axis=-1) if levels else np.zeros(shape)
 
     def mu(self) -> Floats:
         """Effect at the mean of the moderators, shape (chain, draw)."""
-        x = self.design.predictors["mu"].X.mean(axis=0)
-        return np.asarray(self.fit.posterior["beta"].to_numpy() @ x)
+        beta = self.fit.posterior["beta"]
+        if self.treatment is not None:
+            return np.asarray(beta.sel(term=self.treatment).to_numpy())
+        return np.asarray(beta.to_numpy() @ self.raw.X.mean(axis=0))
+
+    def effects(self) -> Floats:
+        """The studies' own effects, shape (chain, draw, study), in the order of `raw`."""
+        if self.treatment is None:
+            return np.asarray(self.fit.eta().to_numpy())
+        found = np.repeat(self.mu()[..., None], len(self.raw.y), axis=-1)
+        for name in self.groupings:
+            u = self.fit.posterior[f"u_{name}"].sel({f"{name}_effect": self.treatment})
+            found = found + u.to_numpy()[..., self.raw.place]
+        return found
 
     def prediction(self) -> NormalMixture:
         """Effect in a new study at the mean of the moderators; its draws mixed, not sampled."""
@@ -100,7 +159,10 @@ def read(fit: Fit) -> Synthesis:
     BayesmixedError
         If its outcomes have no known sampling sd, or more than the level varies between studies.
     """
-    design = fit.design
+    design, attributes = fit.design, fit.posterior.attrs
+    measure = MEASURES.get(str(attributes.get("measure", "")))
+    if "treatment" in attributes:
+        return Synthesis(fit, measure, None, str(attributes["treatment"]))
     if design.sampling_sd is None or not design.spec.is_exact:
         raise BayesmixedError(
             "This report is for effects with known sampling sds, as bm.meta_analysis(...) or "
@@ -113,10 +175,27 @@ def read(fit: Fit) -> Synthesis:
                 f"What varies between {random.name!r} is {', '.join(random.effects)}; this report "
                 f"is for (1 | {random.name}). Use bm.variance_components(fit)."
             )
-    attributes = fit.posterior.attrs
-    measure = MEASURES.get(str(attributes.get("measure", "")))
     exact = grid_of(design) if attributes.get("method") == "grid" else None
     return Synthesis(fit, measure, exact)
+
+
+def _raw_of_counts(design: Design, treatment: str) -> Raw:
+    """From rows for arms, first and second group of each study after one another."""
+    arms, predictor = design.table.frame, design.predictors["mu"]
+    first = (arms[treatment] > 0).to_numpy()
+    events, size = arms["events"].to_numpy(), arms["size"].to_numpy()
+    columns = {"a": events[first], "n": size[first], "c": events[~first], "m": size[~first]}
+    if design.trials is not None:
+        found = effect_sizes(columns, "OR", ai="a", n1i="n", ci="c", n2i="m")
+    else:
+        found = effect_sizes(columns, "IRR", x1i="a", t1i="n", x2i="c", t2i="m")
+    name = next(c for c in arms.columns if c not in (treatment, "events", "size"))
+    labels = pd.Index(arms.loc[first, name], name=name)
+    place = np.arange(len(labels))
+    if predictor.random:
+        place = predictor.random[0].groups.index[first]
+    one = np.ones((len(labels), 1))
+    return Raw(labels, found["yi"].to_numpy(), found["vi"].to_numpy(), one, place)
 
 
 def from_draws(draws: Floats) -> Floats:

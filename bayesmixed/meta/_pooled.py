@@ -152,15 +152,14 @@ def _between(found: Synthesis) -> dict[str, Floats]:
 
 def typical_variance(found: Synthesis) -> float:
     """The typical sampling variance of the studies."""
-    X = found.design.predictors["mu"].X
-    nothing = np.zeros(X.shape[1])
-    rows = Regression(found.design.y, found.sampling_variance, X, nothing, nothing)
-    return rows.typical_variance
+    raw = found.raw
+    nothing = np.zeros(raw.X.shape[1])
+    return Regression(raw.y, raw.v, raw.X, nothing, nothing).typical_variance
 
 
 def _coefficients(found: Synthesis) -> dict[str, Floats]:
     terms = found.design.predictors["mu"].terms
-    if len(terms) == 1:
+    if len(terms) == 1 or found.treatment is not None:
         return {}
     if found.exact is not None:
         values = from_mixture(found.exact.coefficients)
@@ -219,9 +218,9 @@ def _summaries(found: Synthesis, table: pd.DataFrame) -> Summaries:
 
 
 def _caption(found: Synthesis) -> str:
-    moderated = len(found.design.predictors["mu"].terms) > 1
+    moderated = found.raw.X.shape[1] > 1
     where = ", at the means of the moderators over the studies" if moderated else ""
-    count = len(found.design.y)
+    count = len(found.raw.y)
     how = (
         "Computed by quadrature over tau, without Monte Carlo error."
         if found.exact
@@ -251,18 +250,26 @@ def _caption(found: Synthesis) -> str:
 def _priors(found: Synthesis) -> str:
     """The priors of what varies, and the unit that default ones are scaled by."""
     priors = {name: assigned.prior for name, assigned in assign_priors(found.design).items()}
-    means = [(n, p) for n, p in priors.items() if n.startswith(("Intercept", "beta"))]
-    shown = [f"{n} ~ {p}" for n, p in means[:5]]
-    shown += [f"{n} ~ {p}" for n, p in priors.items() if n.startswith("sd_")]
+    if found.treatment is not None:  # baselines are of no interest here
+        kept = (f"beta[{found.treatment}]", "sd_")
+        priors = {n: p for n, p in priors.items() if n.startswith(kept)}
+    shown = [f"{n} ~ {p}" for n, p in priors.items()]
     unit = found.fit.posterior.attrs.get("unit")
     return f"Priors: {'; '.join(shown)}" + (f"; {unit}." if unit else ".")
 
 
 def _caveats(found: Synthesis, table: pd.DataFrame) -> list[str]:
-    count = len(found.design.y)
-    caveats = [
+    count = len(found.raw.y)
+    known = (
         "Sampling variances are taken as known; with small studies or rare events a model of the "
-        "counts is better.",
+        "counts (bm.meta_counts) is better."
+    )
+    counts = (
+        "The model is one of the counts, to which nothing is added; raw effects in pictures, I2 "
+        "and H2 take 1/2 for studies with a 0."
+    )
+    caveats = [
+        counts if found.treatment else known,
         "Studies that were not published are missing here; see the funnel plot.",
     ]
     if not found.groupings:

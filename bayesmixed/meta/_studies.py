@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,7 +56,7 @@ def study_effects(fit: Fit) -> Report:
     found = read(fit)
     table = study_table(found)
     name, ratio = str(table.index.name), found.measure.ratio if found.measure else ""
-    effects = fit.eta().to_numpy()
+    effects = found.effects()
     draws = xr.DataArray(effects, dims=("chain", "draw", name), coords={name: table.index})
     weighted = (
         " Weight: the study's share in mu, averaged over the posterior of tau; what is left to 1 "
@@ -85,13 +84,12 @@ def study_effects(fit: Fit) -> Report:
 
 def study_table(found: Synthesis) -> pd.DataFrame:
     """A row a study, as in the data: raw, shrunken, reliability and weight."""
-    y, v = found.design.y, found.sampling_variance
+    y, v, labels, place = found.raw.y, found.raw.v, found.raw.labels, found.raw.place
     half = ndtri(0.975) * np.sqrt(v)
-    labels, place = _labels(found)
     if found.exact is not None:
         numbers = from_mixture(found.exact.studies)[place]
     else:
-        numbers = from_draws(found.fit.eta().to_numpy())
+        numbers = from_draws(found.effects())
     raw = {"raw": y, "se": np.sqrt(v), "raw_lb": y - half, "raw_ub": y + half}
     shrunken = dict(zip(COLUMNS, numbers.T, strict=True))
     table = pd.DataFrame(raw | shrunken, index=labels)
@@ -104,16 +102,6 @@ def study_table(found: Synthesis) -> pd.DataFrame:
     if grid is not None:
         table["weight"] = grid.pooling_weights[place]
     return table
-
-
-def _labels(found: Synthesis) -> tuple[pd.Index[Any], NDArray[np.intp]]:
-    """Name of each row's study, and its place among the sorted labels."""
-    rows = found.design.table.frame.index
-    if not found.groupings:
-        return rows.rename("row"), np.arange(len(rows))
-    randoms = found.design.predictors["mu"].random
-    groups = max(randoms, key=lambda r: len(r.groups.labels)).groups
-    return pd.Index(groups.labels[groups.index], name=groups.name), groups.index
 
 
 def _grid(found: Synthesis) -> GridPosterior | None:
