@@ -26,7 +26,7 @@ from bayesmixed.groups import Groups, parents
 from bayesmixed.linpred import covariance, linear_predictor
 from bayesmixed.names import suffix
 from bayesmixed.quadrature import fine_enough
-from bayesmixed.rows import take
+from bayesmixed.rows import alike, take
 from bayesmixed.subjects import Normal, Places, unit_rows, units, within
 
 type Floats = NDArray[np.float64]
@@ -78,12 +78,14 @@ def group_log_likelihood(fit: Fit, group: str | Groups, rows: Design | None = No
     design = fit.design if rows is None else rows
     if rows is not None:
         chain = tuple(Groups.of(g.grouping, rows.table.frame) for g in chain)
-    order = np.lexsort([g.index for g in reversed(chain)])
-    inside_out = take(design, order)
-    indices = {g.name: _numbered(g.index[order]) for g in chain}
+    # Equal rows count as one to a power; the distinct ones are sorted by group.
+    like = alike(design, first=[g.index for g in chain], outcome=True)
+    inside_out = take(design, like.first)
+    counts = np.bincount(like.index).astype(np.float64)
+    indices = {g.name: _numbered(g.index[like.first]) for g in chain}
     parts = []
-    for piece in fit.pieces():
-        integral = _integral(piece, inside_out, indices)
+    for piece in fit.pieces(len(like)):
+        integral = _integral(piece, inside_out, counts, indices)
         step = integral.fine_step()
         found = np.concatenate([cut.value(step) for cut in integral.cuts()])
         sizes = piece.posterior.sizes
@@ -203,6 +205,8 @@ class _Integral:
     ----------
     design : Design
         The rows, sorted by group.
+    counts : array, shape (rows,)
+        How often each occurs.
     eta : mapping of str to array, shape (draws, rows) or (draws, 1)
         Predictors without the effects.
     levels : tuple of _Level
@@ -212,6 +216,7 @@ class _Integral:
     """
 
     design: Design
+    counts: Floats
     eta: Mapping[str, Floats]
     levels: tuple[_Level, ...]
     modes: dict[int, Floats] = field(default_factory=dict)
@@ -229,7 +234,8 @@ class _Integral:
 
     def at(self, draws: Any) -> _Integral:
         eta = {n: v[draws] if len(v) > 1 else v for n, v in self.eta.items()}
-        return _Integral(self.design, eta, tuple(level.at(draws) for level in self.levels))
+        levels = tuple(level.at(draws) for level in self.levels)
+        return _Integral(self.design, self.counts, eta, levels)
 
     def cuts(self) -> list[_Integral]:
         size = max(1, _AT_ONCE // len(self.design.y))
@@ -288,7 +294,7 @@ class _Integral:
         found = design.family.evaluate(
             design.family.loglik, eta, design.links, y=design.y, **design.known
         )
-        return np.asarray(found, dtype=np.float64)
+        return np.asarray(found * self.counts, dtype=np.float64)
 
     def _normal(self, eta: Mapping[str, Floats]) -> Floats:
         r"""The closed form, :math:`\log\mathrm N(y; X\beta, ZGZ' + D)` by group.
@@ -297,7 +303,8 @@ class _Integral:
         :math:`D^{-1/2}[Z G^{1/2}, y - X\beta]`, so a group costs its rows and not their square.
         """
         design, first = self.design, self.design.family.parameters[0].name
-        sigma = design.links["sigma"].inverse(eta["sigma"])
+        # A row that occurs n times is one with a standard deviation smaller by the root of n.
+        sigma = design.links["sigma"].inverse(eta["sigma"]) / np.sqrt(self.counts)
         residual = (design.family.working(design.y) - eta[first]) / sigma
         columns = [
             np.einsum("nj,sjk->snk", *level.parts[first]) / sigma[..., None]
@@ -323,7 +330,9 @@ def _numbered(index: Integers) -> Integers:
     return np.cumsum(np.diff(index, prepend=index[0]) != 0)
 
 
-def _integral(fit: Fit, design: Design, indices: Mapping[str, Integers]) -> _Integral:
+def _integral(
+    fit: Fit, design: Design, counts: Floats, indices: Mapping[str, Integers]
+) -> _Integral:
     """The integral for sorted rows, draws of all chains in one axis."""
     own = {g.name for g in fit.design.groups}
     average = linear_predictor(fit, design, {n: "average" for n in indices if n in own})
@@ -341,7 +350,7 @@ def _integral(fit: Fit, design: Design, indices: Mapping[str, Integers]) -> _Int
         # Rows are sorted, so a group begins where its first group of the next level does.
         firsts = np.searchsorted(index, np.arange(index[-1] + 1))
         levels.append(_Level(index, below[firsts], parts))
-    return _Integral(design, eta, tuple(levels))
+    return _Integral(design, counts, eta, tuple(levels))
 
 
 def _flat(values: Floats, fit: Fit) -> Floats:

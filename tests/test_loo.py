@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import arviz as az
+import made
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from scipy.stats import binom, multivariate_normal, norm, poisson
 
 import bayesmixed as bm
 from bayesmixed.group_likelihood import group_log_likelihood
+from bayesmixed.linpred import covariance
 from bayesmixed.reports import _loo
 
 # For the likelihood any parameters do, so few draws suffice.
@@ -100,6 +102,35 @@ def test_groups_inside_are_integrated_too_and_those_around_kept(pastes):
     np.testing.assert_allclose(
         found, multivariate_normal(np.full(len(V), level + u), V).logpdf(y[rows]), rtol=1e-10
     )
+
+
+def test_equal_rows_count_as_often_as_they_occur():
+    """Whole outcomes at few values of x, in no order: the same normal, and SciPy's quadrature."""
+    rng, rows = np.random.default_rng(7), 240
+    data = pd.DataFrame({"g": rng.integers(0, 6, rows), "x": rng.integers(0, 2, rows)})
+    data["y"] = np.round(rng.normal(size=6)[data["g"]] + data["x"] + rng.normal(size=rows))
+    data["yes"] = (data["y"] > 0).astype(int)
+    assert len(data.drop_duplicates()) < rows / 3
+    normal = made.at(bm.Model("y ~ x + (x | g)", data), beta=[0.2, 0.7], sigma=1.3, sd_g=[0.8, 0.4])
+    found = group_log_likelihood(normal, "g")
+    random = normal.design.predictors["mu"].random[0]
+    G = covariance(normal, random)[0, 0]
+    yes_no = made.at(
+        bm.Model("yes ~ x + (1 | g)", data, family="bernoulli"), beta=[0.2, 0.7], sd_g=0.8
+    )
+    integrals = group_log_likelihood(yes_no, "g")
+    for group in range(6):
+        own = data["g"] == group
+        mean, Z = 0.2 + 0.7 * data["x"][own].to_numpy(), random.Z[own]
+        V = Z @ G @ Z.T + 1.3**2 * np.eye(len(Z))
+        expected = multivariate_normal(mean, V).logpdf(data["y"][own])
+        np.testing.assert_allclose(found[0, 0, group], expected, rtol=1e-10)
+        sign = 2 * data["yes"][own].to_numpy() - 1
+
+        def log_f(z, mean=mean, sign=sign):
+            return -np.logaddexp(0, -sign * (mean + 0.8 * z)).sum()
+
+        np.testing.assert_allclose(integrals[0, 0, group], _log_integral(log_f), rtol=1e-6)
 
 
 def test_known_sampling_errors():
