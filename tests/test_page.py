@@ -93,7 +93,7 @@ def test_a_page_of_a_meta_analysis(tmp_path):
     assert "pooled-effects" in {s.get("id") for s in page.named("section")}
 
 
-def test_the_code_on_the_page_makes_the_model_again():
+def test_the_code_on_the_page_makes_the_model_again(tmp_path):
     data = LOAD("sleepstudy")
     model = bm.Model(
         "Reaction ~ Days + (Days | Subject)",
@@ -102,7 +102,7 @@ def test_the_code_on_the_page_makes_the_model_again():
         center=False,
     )
     fit = model.fit(draws=20, tune=50, chains=2, seed=3, progress=False)
-    lines = code(fit)
+    lines = code(bm.load(fit.save(tmp_path / "fit.nc")))
     assert "draws=20, tune=50, chains=2, seed=3" in lines
     space = {"data": data}
     exec(lines[: lines.index("fit = ")], space)  # noqa: S102

@@ -23,9 +23,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesmixed._errors import StorageError
-from bayesmixed.fit import decode_table, encode_table
 from bayesmixed.many._moderation import Moderation
 from bayesmixed.many._record import STATISTICS, Record
+from bayesmixed.stored_table import decode_table, encode_table
 
 _FORMAT = 1
 _MANIFEST, _MODEL, _MODERATION = "manifest.json", "model.nc", "moderation.json"
