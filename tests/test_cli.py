@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tomllib
+
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -33,5 +38,122 @@ def test_errors_come_without_a_traceback(monkeypatch, capsys):
     monkeypatch.setattr(cli, "app", fail)
     with pytest.raises(SystemExit) as stopped:
         cli.main()
-    assert stopped.value.code == 2
+    assert stopped.value.code == 1
     assert capsys.readouterr().err == "Error: the column is missing\n"
+
+
+QUICK = ["--draws", "100", "--tune", "100", "--chains", "2", "--seed", "1", "--quiet"]
+FORMULA = "Reaction ~ Days + (1 | Subject)"
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "sleep.csv"
+    result = run("datasets", "sleepstudy", "--out", path)
+    assert result.exit_code == 0
+    assert "licence" in result.output
+    return path
+
+
+def test_a_fit_is_written_and_made_again(table, tmp_path):
+    """From a table, and from the model file beside it: the same draws to the bit."""
+    out = tmp_path / "one"
+    result = run(
+        "fit", table, FORMULA, "--prior", "sigma=HalfNormal(sigma=50)", "--out", out, *QUICK
+    )
+    # So few draws are not called converged; all is written none the less.
+    assert result.exit_code in (0, 3), result.output
+    summary = pd.read_csv(out / "summary.csv", index_col=0)
+    assert "beta[Days]" in summary.index
+    said = tomllib.loads((out / "model.toml").read_text())
+    assert said["priors"]["sigma"] == {"distribution": "HalfNormal", "sigma": 50}
+    assert said["sampling"] == {"draws": 100, "tune": 100, "chains": 2, "seed": 1}
+    again = run("fit", out / "model.toml", "--out", tmp_path / "two", "--quiet")
+    assert again.exit_code == result.exit_code
+    one, two = (bm.load(tmp_path / n / "fit.nc").posterior for n in ("one", "two"))
+    assert one.identical(two)
+    page = run("report", out / "fit.nc", "--out", tmp_path / "page.html", "--title", "Sleep")
+    assert page.exit_code == 0
+    assert "<h1>Sleep</h1>" in (tmp_path / "page.html").read_text()
+
+
+def test_a_model_file_with_everything(tmp_path):
+    path = tmp_path / "model.toml"
+    path.write_text(
+        """
+dataset = "orthodont"
+formula = "distance ~ age * Sex"
+center = false
+
+[hierarchy]
+Subject = "1"
+
+[priors]
+"beta[age]" = {distribution = "Normal", mu = 0, sigma = 2}
+
+[residual]
+structure = "AR1"
+time = "age"
+within = "Subject"
+
+[sampling]
+draws = 500
+"""
+    )
+    result = run("check", path)
+    assert result.exit_code == 0, result.output
+    for words in ("AR1", "Subject: 27 groups", "integrated out: Subject", "Normal(mu=0, sigma=2)"):
+        assert words in result.output
+
+
+def test_parquet_is_read(table, tmp_path):
+    pd.read_csv(table).to_parquet(tmp_path / "sleep.parquet")
+    assert "180 rows" in run("check", tmp_path / "sleep.parquet", FORMULA).output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "none.csv", FORMULA], "no file none.csv"),
+        (["check", "sleep.csv"], "needs a formula"),
+        (["check", "sleep.txt", FORMULA], ".csv and .parquet"),
+        (["check", "sleep.csv", "Reaction ~ Dys"], "Did you mean 'Days'"),
+        (["check", "sleep.csv", FORMULA, "--prior", "sigma=__import__('os')"], "write it as"),
+        (["check", "bad.toml"], "Did you mean 'formula'"),
+        (["check", "kind.toml"], "must be true or false"),
+        (["check", "broken.toml"], "is not TOML"),
+        (["report", "none.nc"], "no file none.nc"),
+        (["datasets", "sleepstudies"], "Did you mean 'sleepstudy'"),
+    ],
+)
+def test_what_cannot_be_used_is_said(arguments, message, table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.toml").write_text('data = "sleep.csv"\nformulae = "y ~ x"\n')
+    (tmp_path / "kind.toml").write_text('data = "a.csv"\nformula = "y ~ x"\ncenter = "no"\n')
+    (tmp_path / "broken.toml").write_text("= 1")
+    result = run(*arguments)
+    assert isinstance(result.exception, bm.BayesmixedError)
+    assert message in str(result.exception)
+
+
+def _process(code, *arguments):
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_from_a_shell():
+    """Exit codes and streams of a real process; help does not wait for PyMC."""
+    code = "import sys; from bayesmixed.cli import main; main()"
+    done = _process(code, "check", "none.csv", "y ~ x")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: There is no file")
+    assert "Traceback" not in done.stderr
+    code = "import sys; sys.argv[1:] = ['--help']; import bayesmixed.cli as c\ntry: c.main()\n"
+    code += "finally: sys.exit(('pymc' in sys.modules) * 9)"
+    helped = _process(code)
+    assert helped.returncode == 0
+    assert "Exit codes" in helped.stdout

@@ -1,28 +1,16 @@
-"""The command line."""
+"""The main job on real data."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 import bayesmixed as bm
 
-app = typer.Typer(
-    help="Bayesian mixed models for health data.", no_args_is_help=True, add_completion=False
-)
 
-
-@app.callback()
-def _root() -> None:
-    """Bayesian mixed models for health data."""
-
-
-@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where to put the picture and the fit.")] = Path(
         "bayesmixed-demo"
@@ -43,26 +31,3 @@ def demo(
     saved = fit.save(out / "medpar.nc")
     picture = report.save_plot(out / "hospitals.png")
     console.print(f"Saved the fit to {saved} and the picture to {picture}.", markup=False)
-
-
-@app.command()
-def datasets() -> None:
-    """List the data sets that come with the package."""
-    listing = bm.datasets.list()
-    table = Table(box=None)
-    for i, column in enumerate(map(str, listing.columns)):
-        table.add_column(column, no_wrap=i == 0, overflow="fold")
-    for row in listing.itertuples(index=False):
-        table.add_row(*map(str, row))
-    Console(highlight=False).print(table)
-
-
-def main() -> None:
-    """Run the command line; errors of the user's making come without a traceback."""
-    try:
-        app()
-    except bm.BayesmixedError as error:
-        Console(stderr=True, highlight=False).print(f"Error: {error}", markup=False)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)

@@ -1,0 +1,38 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+import bayesmixed as bm
+from bayesmixed.cli._check import check
+from bayesmixed.cli._datasets import datasets
+from bayesmixed.cli._demo import demo
+from bayesmixed.cli._fit import fit
+from bayesmixed.cli._report import report
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Bayesian mixed models for health data.\n\n"
+    "Exit codes: 0 done; 1 what was given cannot be used; 2 the command is written wrongly; "
+    "3 sampled and written, but the draws have not converged.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+for _command in (demo, fit, check, report, datasets):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Run the command line; errors of the user's making come without a traceback."""
+    try:
+        app()
+    except bm.BayesmixedError as error:
+        Console(stderr=True, highlight=False).print(f"Error: {error}", markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,65 @@
+"""A model fitted from the shell, with what makes it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import bayesmixed as bm
+from bayesmixed.cli._model_file import ModelFile
+
+# Sampled and written, but not converged.
+_NOT_CONVERGED = 3
+
+Source = Annotated[Path, typer.Argument(help="A CSV or parquet file, or a model file (.toml).")]
+Formula = Annotated[str | None, typer.Argument(help="The formula, where the source is a table.")]
+FamilyName = Annotated[str | None, typer.Option("--family", help="gaussian unless given.")]
+Priors = Annotated[
+    list[str] | None,
+    typer.Option("--prior", help='Such as "beta\\[age]=Normal(mu=0, sigma=2)"; may be repeated.'),
+]
+
+
+def fit(
+    source: Source,
+    formula: Formula = None,
+    family: FamilyName = None,
+    prior: Priors = None,
+    out: Annotated[Path, typer.Option(help="Folder for fit.nc, summary.csv, model.toml.")] = Path(
+        "fit"
+    ),
+    draws: Annotated[int | None, typer.Option(help="Kept draws of each chain.")] = None,
+    tune: Annotated[int | None, typer.Option(help="Warm-up draws of each chain.")] = None,
+    chains: Annotated[int | None, typer.Option(help="Number of chains.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same draws.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no table.")] = False,
+) -> None:
+    """Fit a model to a table, or as a model file says.
+
+    Examples: bayesmixed fit visits.csv "sbp ~ years + (years | patient)" --out visits;
+    bayesmixed fit model.toml --out again
+    """
+    file = ModelFile.of(source, formula, family, prior or [])
+    given = {"draws": draws, "tune": tune, "chains": chains, "seed": seed}
+    file = file.sampled(**{name: value for name, value in given.items() if value is not None})
+    found = file.model().fit(**file.sampling, progress=not quiet)
+    out.mkdir(parents=True, exist_ok=True)
+    # The draws first: whatever fails after this, they are there.
+    found.save(out / "fit.nc")
+    found.summary().to_csv(out / "summary.csv")
+    file.write(out / "model.toml")
+    console = Console(highlight=False, soft_wrap=True)
+    if not quiet:
+        console.print(str(found), "", sep="\n", markup=False)
+    console.print(f"Written to {out}: fit.nc, summary.csv, model.toml.", markup=False)
+    if not found.converged:
+        Console(stderr=True, highlight=False).print(str(found.convergence), markup=False)
+        raise typer.Exit(_NOT_CONVERGED)
+
+
+def shown(model: bm.Model) -> str:
+    """A model and its priors in lines."""
+    return f"{model}\n\n{model.priors.to_string(max_colwidth=80)}"

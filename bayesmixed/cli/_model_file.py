@@ -1,0 +1,198 @@
+"""A model, its data and its sampling as a TOML file, from which a run can be made again."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from os.path import relpath
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import tomli_w
+
+import bayesmixed as bm
+from bayesmixed._errors import DataError, PriorError, lookup
+from bayesmixed.covariance import structure_from
+
+_TEXT: Mapping[str, type] = {
+    "data": str,
+    "dataset": str,
+    "formula": str,
+    "family": str,
+    "link": str,
+    "sampling_sd": str,
+    "center": bool,
+}
+_TABLES = ("hierarchy", "parameters", "priors", "residual", "sampling")
+_SAMPLING: Mapping[str, tuple[type, ...]] = {
+    "draws": (int,),
+    "tune": (int,),
+    "chains": (int,),
+    "seed": (int,),
+    "target_accept": (int, float),
+    "max_depth": (int,),
+}
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """What a model file says.
+
+    Parameters
+    ----------
+    values : mapping
+        Keys ``data`` (a file) or ``dataset`` (one of the package's), ``formula``, ``family``,
+        ``link``, ``sampling_sd``, ``center``, and tables ``hierarchy``, ``parameters``, ``priors``,
+        ``residual``.
+    folder : Path
+        What a relative path of the data starts from.
+    sampling : mapping
+        Arguments of `Model.fit`.
+    """
+
+    values: Mapping[str, Any]
+    folder: Path = Path()
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, source: Path, formula: str | None, family: str | None, priors: list[str]
+    ) -> ModelFile:
+        """From a table with a formula, or from a model file, with what was typed beside it.
+
+        Raises
+        ------
+        BayesmixedError
+            If there is no such file, a formula is missing, or a key is not one of a model file's.
+        """
+        if source.suffix == ".toml":
+            found = cls.read(source)
+        elif formula is None:
+            raise bm.BayesmixedError(
+                f'A table needs a formula: bayesmixed fit {source} "y ~ x + (1 | group)".'
+            )
+        else:
+            found = cls({"data": str(source)})
+        values = dict(found.values)
+        values |= {} if formula is None else {"formula": formula}
+        values |= {} if family is None else {"family": family}
+        if priors:
+            values["priors"] = {**values.get("priors", {}), **dict(map(_typed_prior, priors))}
+        return replace(found, values=values)
+
+    @classmethod
+    def read(cls, path: Path) -> ModelFile:
+        """Read and check a model file."""
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise DataError(f"{path} is not TOML: {error}.") from error
+        known = dict.fromkeys([*_TEXT, *_TABLES])
+        for key, value in values.items():
+            lookup(known, key, "key of a model file")
+            kind = _TEXT.get(key, dict)
+            if not isinstance(value, kind):
+                words = {str: "text in quotes", bool: "true or false", dict: f"a table, [{key}]"}
+                raise DataError(f"{path}: {key} = {value!r} must be {words[kind]}.")
+        if "formula" not in values or ("data" in values) == ("dataset" in values):
+            raise DataError(f"{path} needs formula, and one of data (a file) and dataset (a name).")
+        sampling = values.pop("sampling", {})
+        for key, value in sampling.items():
+            kinds = lookup(_SAMPLING, key, "key of [sampling]")
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise DataError(f"{path}: {key} = {value!r} in [sampling] must be a number.")
+        return cls(values, path.parent, sampling)
+
+    def sampled(self, **settings: int) -> ModelFile:
+        """The same with other settings of sampling."""
+        return replace(self, sampling={**self.sampling, **settings})
+
+    def model(self) -> bm.Model:
+        """The model of its data."""
+        given: dict[str, Any] = dict(self.values)
+        data, name = given.pop("data", None), given.pop("dataset", None)
+        table = bm.datasets.load(name) if data is None else read_table(self.folder / data)
+        if "hierarchy" in given:
+            given["hierarchy"] = bm.Hierarchy(given["hierarchy"])
+        if "priors" in given:
+            given["priors"] = {n: _prior(n, p) for n, p in given["priors"].items()}
+        if "residual" in given:
+            given["residual"] = _structure(given["residual"])
+        return bm.Model(given.pop("formula"), table, **given)
+
+    def write(self, path: Path) -> None:
+        """Write it so that the run can be made again from where the file is."""
+        values = dict(self.values)
+        if "data" in values:
+            values["data"] = relpath(self.folder / values["data"], path.parent)
+        text = tomli_w.dumps({**values, "sampling": dict(self.sampling)})
+        path.write_text(text, encoding="utf-8")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A CSV or parquet file as a table.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, or it cannot be read.
+    """
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".csv": pd.read_csv,
+        ".parquet": pd.read_parquet,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"{path}: tables are read from .csv and .parquet files.")
+    try:
+        return reader(path)
+    except FileNotFoundError as error:
+        raise DataError(f"There is no file {path}.") from error
+    except ImportError as error:
+        raise DataError(
+            f"{path} is parquet, which takes pyarrow: pip install 'bayesmixed[dask]'."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _prior(name: str, values: Any) -> bm.Prior:
+    """A prior from ``{distribution = "Normal", mu = 0, sigma = 2}``."""
+    if not isinstance(values, dict) or not isinstance(values.get("distribution"), str):
+        raise PriorError(
+            f"The prior of {name!r} is written "
+            '{distribution = "Normal", mu = 0, sigma = 2}, with PyMC\'s names.'
+        )
+    return bm.Prior(**values)
+
+
+def _typed_prior(text: str) -> tuple[str, dict[str, Any]]:
+    """A prior from ``name=Normal(mu=0, sigma=2)``; nothing of it is run."""
+    name, _, written = text.partition("=")
+    try:
+        call = ast.parse(written.strip(), mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+            raise ValueError
+        values = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise PriorError(
+            f'--prior {text!r}: write it as "beta[age]=Normal(mu=0, sigma=2)".'
+        ) from error
+    return name.strip(), {"distribution": call.func.id, **values}
+
+
+def _structure(values: Mapping[str, Any]) -> Any:
+    """A residual structure from ``structure = "AR1"`` and its fields."""
+    if not {"structure", "time", "within"} <= set(values):
+        raise bm.BayesmixedError(
+            '[residual] needs structure (such as "AR1"), time and within, the names of columns.'
+        )
+    try:
+        return structure_from(values)
+    except TypeError as error:
+        raise bm.BayesmixedError(f"[residual]: {error}.") from error
