@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -150,7 +151,8 @@ class Structure:
     @property
     def name(self) -> str:
         """The structure in words."""
-        words = "".join(f" {c.lower()}" if c.isupper() else c for c in type(self).__name__).strip()
+        parts = re.findall(r"[A-Z][a-z]+|[A-Z]+[0-9]*", type(self).__name__)
+        words = " ".join(part if part[1:2].isupper() else part.lower() for part in parts)
         return f"heterogeneous {words}" if self.heterogeneous else words
 
     def __str__(self) -> str:

@@ -134,6 +134,15 @@ def test_matrices_are_positive_definite_over_the_whole_support(name):
             assert np.linalg.eigvalsh(P).min() > -1e-10, values
 
 
+def test_names_in_words():
+    def name(structure, **more):
+        return structure(time="t", within="id", **more).name
+
+    assert name(bm.AR1) == "AR1"
+    assert name(bm.ContinuousAR1) == "continuous AR1"
+    assert name(bm.CompoundSymmetry, heterogeneous=True) == "heterogeneous compound symmetry"
+
+
 def test_bounds_are_exact():
     """Just outside the support a matrix is no longer positive definite."""
     for size in SIZES:
