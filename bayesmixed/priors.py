@@ -184,7 +184,11 @@ class Prior:
         """
         pymc = importlib.import_module("pymc")
         shared = importlib.import_module("pytensor").shared
-        values = {key: shared(np.float64(value)) for key, value in self.parameters}
+        # A bound that is infinite is another distribution: it has to be known beforehand.
+        values = {
+            key: shared(np.float64(value)) if isfinite(value) else value
+            for key, value in self.parameters
+        }
         return getattr(pymc, self.distribution)(name, **values, **kwargs)
 
     def __repr__(self) -> str:

@@ -31,7 +31,8 @@ def vector(name: str, priors: Sequence[Prior], dim: str) -> Any:
     def variable(label: str, members: list[int], **kwargs: Any) -> Any:
         distribution, parameters = kind(members[0])
         table = [dict(priors[i].parameters) for i in members]
-        values = {n: shared(np.array([row[n] for row in table], dtype=float)) for n in parameters}
+        arrays = {n: np.array([row[n] for row in table], dtype=float) for n in parameters}
+        values = {n: shared(a) if np.isfinite(a).all() else a for n, a in arrays.items()}
         return getattr(pm, distribution)(label, **values, **kwargs)
 
     if len(kinds) == 1:
