@@ -90,6 +90,7 @@ def _content(fit: Fit, title: str | None) -> dict[str, Any]:
         "script": Markup((own / "page.js").read_text()),
         "fit": fit,
         "formulas": formulas(fit.design),
+        "several": any(r.size > 1 for p in fit.design.predictors.values() for r in p.random),
         "effects": Grid.of(summary, words),
         "sections": parts,
         "priors": Grid.of(_priors(fit), "Priors, and where each is from."),
