@@ -92,6 +92,21 @@ def test_a_page_of_a_meta_analysis(tmp_path):
     )
     _, page = _written(fit, tmp_path)
     assert "pooled-effects" in {s.get("id") for s in page.named("section")}
+    # The lines do not claim draws that they would not give.
+    assert "seed is not recorded" in code(fit)
+    exec(code(fit).rsplit("fit = ", 1)[0], {"data": LOAD("bcg")})  # noqa: S102
+
+
+def test_a_page_of_a_family_with_its_own_parameters_says_what_they_mean(tmp_path):
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame({"ward": np.repeat(list("abcdefgh"), 10), "grade": rng.integers(1, 5, 80)})
+    model = bm.Model("grade ~ 1 + (1 | ward)", data, family="ordinal")
+    _, page = _written(from_priors(model, 20), tmp_path)
+    words = "".join(page.text)
+    assert "P(y <= k) = F(threshold_k - eta)" in words
+    assert "is not recorded with this fit" in words
+    # A report that is refused says why.
+    assert "there is no coefficient" in words
 
 
 def test_the_code_on_the_page_makes_the_model_again(tmp_path):
