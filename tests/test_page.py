@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from html.parser import HTMLParser
@@ -91,6 +92,21 @@ def test_a_page_of_a_meta_analysis(tmp_path):
     )
     _, page = _written(fit, tmp_path)
     assert "pooled-effects" in {s.get("id") for s in page.named("section")}
+    # The lines do not claim draws that they would not give.
+    assert "seed is not recorded" in code(fit)
+    exec(code(fit).rsplit("fit = ", 1)[0], {"data": LOAD("bcg")})  # noqa: S102
+
+
+def test_a_page_of_a_family_with_its_own_parameters_says_what_they_mean(tmp_path):
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame({"ward": np.repeat(list("abcdefgh"), 10), "grade": rng.integers(1, 5, 80)})
+    model = bm.Model("grade ~ 1 + (1 | ward)", data, family="ordinal")
+    _, page = _written(from_priors(model, 20), tmp_path)
+    words = "".join(page.text)
+    assert "P(y <= k) = F(threshold_k - eta)" in words
+    assert "is not recorded with this fit" in words
+    # A report that is refused says why.
+    assert "there is no coefficient" in words
 
 
 def test_the_code_on_the_page_makes_the_model_again(tmp_path):
@@ -109,6 +125,17 @@ def test_the_code_on_the_page_makes_the_model_again(tmp_path):
     pd.testing.assert_frame_equal(space["model"].priors, model.priors)
 
 
+def test_a_page_of_three_thousand_groups_is_small_and_complete(tmp_path):
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"clinic": np.repeat([f"c{i:04d}" for i in range(3000)], 2)})
+    data["y"] = rng.normal(size=len(data))
+    path, page = _written(from_priors(bm.Model("y ~ 1 + (1 | clinic)", data), 20), tmp_path)
+    assert path.stat().st_size < 2e6
+    assert sum(g.get("class") == "mark" for g in page.named("g")) == 3000
+    # One stop of the tab key for all of them.
+    assert sum(g.get("tabindex") == "0" for g in page.named("g")) == 1
+
+
 def test_a_page_that_cannot_be_written(hostile, tmp_path):
     with pytest.raises(bm.BayesmixedError, match="could not be written"):
         bm.report(hostile, tmp_path / "no" / "report.html")
@@ -118,6 +145,7 @@ def test_a_page_that_cannot_be_written(hostile, tmp_path):
 def test_in_a_browser(hostile, tmp_path):
     webdriver = pytest.importorskip("selenium.webdriver")
     path, _ = _written(hostile, tmp_path)
+    keys = importlib.import_module("selenium.webdriver.common.keys").Keys
     options = webdriver.ChromeOptions()
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1100,1600"):
         options.add_argument(argument)
@@ -149,8 +177,17 @@ def test_in_a_browser(hostile, tmp_path):
         section.find_element(by, "input.filter").send_keys("ward 2")
         assert set(column(1)) == {"ward 2", *(f"ward {i}" for i in range(20, 27))}
         assert section.find_element(by, ".count").text == "8 of 30"
-        browser.execute_script("document.querySelector('.mark').focus()")
-        assert "(" in section.find_element(by, ".said").text
+        marks = section.find_elements(by, ".mark")
+        browser.execute_script("arguments[0].focus()", marks[0])
+        said = section.find_element(by, ".said")
+        assert said.text == marks[0].get_attribute("aria-label")
+        browser.switch_to.active_element.send_keys(keys.ARROW_RIGHT)
+        assert said.text == marks[1].get_attribute("aria-label")
+        assert len(section.find_elements(by, '.mark[tabindex="0"]')) == 1
+        drawing = section.find_element(by, ".units")
+        webdriver.ActionChains(browser).move_to_element(drawing).perform()
+        assert said.text in {m.get_attribute("aria-label") for m in marks[12:18]}
+        assert browser.get_log("browser") == []
         assert browser.save_screenshot(str(tmp_path / "page.png"))
     finally:
         browser.quit()

@@ -22,7 +22,9 @@ def _i(name: str) -> Markup:
 
 
 def _o(sign: str) -> Markup:
-    return _element("mo", sign)
+    # Browsers give no space to a tilde.
+    space = {"lspace": "0.28em", "rspace": "0.28em"} if sign == "~" else {}
+    return _element("mo", sign, **space)
 
 
 def _text(words: str) -> Markup:
@@ -70,20 +72,14 @@ def _predictor(predictor: PredictorDesign) -> list[Markup]:
             coefficient = _below(_i("β"), _text("0" if term == INTERCEPT else term))
             found += [_o("+")] if found else []
             found.append(coefficient)
-            found += (
-                []
-                if term == INTERCEPT
-                else [
-                    _text(f" {term}"),
-                ]
-            )
+            found += [] if term == INTERCEPT else [_text(f"\u00a0{term}")]
     if predictor.offset.any():
         found += [_o("+"), _text("offset")]
     for random in predictor.random:
         for effect in random.effects:
             found += [_o("+")] if found else []
             found.append(_below(_i("u"), _text(f"{random.name}, {effect}")))
-            found += [] if effect == INTERCEPT else [_text(f" {effect}")]
+            found += [] if effect == INTERCEPT else [_text(f"\u00a0{effect}")]
     return found or [_element("mn", "0")]
 
 

@@ -90,6 +90,7 @@ def _content(fit: Fit, title: str | None) -> dict[str, Any]:
         "script": Markup((own / "page.js").read_text()),
         "fit": fit,
         "formulas": formulas(fit.design),
+        "several": any(r.size > 1 for p in fit.design.predictors.values() for r in p.random),
         "effects": Grid.of(summary, words),
         "sections": parts,
         "priors": Grid.of(_priors(fit), "Priors, and where each is from."),
@@ -132,7 +133,20 @@ def code(fit: Fit) -> str:
         arguments.append("center=False")
     inside = "".join(f"    {argument},\n" for argument in arguments)
     how = ", ".join(f"{name}={value!r}" for name, value in settings.items() if value is not None)
-    return f"import bayesmixed as bm\n\nmodel = bm.Model(\n{inside})\nfit = model.fit({how})"
+    return (
+        f"import bayesmixed as bm\n\nmodel = bm.Model(\n{inside})\n"
+        f"{'' if settings else _unrecorded(fit)}fit = model.fit({how})"
+    )
+
+
+def _unrecorded(fit: Fit) -> str:
+    """What to know where these lines do not give the very same draws."""
+    if fit.posterior.attrs.get("method") == "grid":
+        return (
+            '# The draws here are independent ones by bm.meta_analysis(..., method="grid"), whose\n'
+            "# seed is not recorded. NUTS gives the same posterior up to Monte Carlo error.\n"
+        )
+    return "# How the draws were made, and their seed, is not recorded with this fit.\n"
 
 
 def _prior(prior: Any) -> str:

@@ -27,6 +27,11 @@ class Cell:
     text: str
     value: float | None = None
 
+    @property
+    def key(self) -> str:
+        """What it is sorted by, short: a page may have thousands of rows."""
+        return "" if self.value is None else f"{self.value:.7g}"
+
 
 @dataclass(frozen=True)
 class Grid:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 860.0, 320.0, 60.0, 24.0
 
@@ -72,5 +73,6 @@ class Units:
                     words,
                 )
             )
-        ticks = tuple((height(v), f"{v:.3g}") for v in np.linspace(least, most, 5))
+        round_values = MaxNLocator(5).tick_values(least, most)
+        ticks = tuple((height(v), f"{v:.6g}") for v in round_values if least <= v <= most)
         return cls(tuple(marks), ticks)

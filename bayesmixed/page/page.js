@@ -33,9 +33,34 @@ for (const input of document.querySelectorAll("input.filter")) {
     count.textContent = `${shown} of ${rows.length}`;
   });
 }
-for (const mark of document.querySelectorAll(".mark")) {
-  const said = mark.closest("figure").querySelector(".said");
-  const tell = () => { said.textContent = mark.getAttribute("aria-label"); };
-  mark.addEventListener("mouseenter", tell);
-  mark.addEventListener("focus", tell);
+// One stop of the tab key for all groups of a drawing: arrows, Home and End move inside it.
+for (const drawing of document.querySelectorAll(".units")) {
+  const marks = [...drawing.querySelectorAll(".mark")];
+  const places = marks.map((mark) => Number(mark.lastElementChild.getAttribute("cx")));
+  const said = drawing.closest("figure").querySelector(".said");
+  let at = 0;
+  const choose = (next) => {
+    marks[at].classList.remove("on");
+    marks[at].setAttribute("tabindex", "-1");
+    at = next;
+    marks[at].classList.add("on");
+    marks[at].setAttribute("tabindex", "0");
+    said.textContent = marks[at].getAttribute("aria-label");
+  };
+  marks.forEach((mark, k) => mark.addEventListener("focus", () => choose(k)));
+  drawing.addEventListener("pointermove", (event) => {
+    const box = drawing.getBoundingClientRect();
+    const x = ((event.clientX - box.left) * 860) / box.width;
+    const after = places.findIndex((place) => place >= x);
+    const right = after < 0 ? marks.length - 1 : after;
+    const left = Math.max(right - 1, 0);
+    choose(x - places[left] < places[right] - x ? left : right);
+  });
+  drawing.addEventListener("keydown", (event) => {
+    const last = marks.length - 1;
+    const to = { ArrowRight: Math.min(at + 1, last), ArrowLeft: Math.max(at - 1, 0), Home: 0, End: last }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    marks[to].focus();
+  });
 }
