@@ -10,11 +10,9 @@ from case_studies.__main__ import PATHS, QUICK, run
 
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 ESTIMATE = re.compile(r"\d+\.\d+")
-COMPILED = {"05-influenza", "07-trial"}  # correlated residuals, a graph to compile for each model
-ALL = [pytest.param(n, marks=[pytest.mark.slow] if n in COMPILED else []) for n in PATHS]
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", PATHS)
 def test_a_quick_form_runs(name):
     notebook = run(PATHS[name], QUICK[name])
     said = [
