@@ -14,13 +14,11 @@ from bayesmixed.covariance import (
     Antedependence,
     CompoundSymmetry,
     ContinuousAR1,
-    Exponential,
     Independent,
-    Matern,
-    SquaredExponential,
     Toeplitz,
     Unstructured,
 )
+from bayesmixed.distances import Exponential, Matern, SquaredExponential
 from bayesmixed.family import Family, Parameter
 from bayesmixed.hierarchy import Hierarchy
 from bayesmixed.priors import Prior

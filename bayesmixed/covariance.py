@@ -9,33 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import cos, inf, pi
+from math import cos, pi
 from types import MappingProxyType
 from typing import Any
 
 from bayesmixed import backend as bk
 from bayesmixed._errors import BayesmixedError, lookup
 from bayesmixed.backend import Array
+from bayesmixed.distances import Exponential, Matern, SquaredExponential, flat, lags_of, since
 from bayesmixed.priors import Prior
 from bayesmixed.structure import CorrelationParameter, Derived, Structure
-
-
-def _flat(lower: float = -1.0, upper: float = 1.0) -> Prior:
-    return Prior("Uniform", lower=lower, upper=upper)
-
-
-def _lags(times: Any) -> Array:
-    """Distances between all pairs of times, shape (..., m, m)."""
-    off = times[..., :, None, :] - times[..., None, :, :]
-    if times.shape[-1] == 1:
-        return abs(off[..., 0])
-    return bk.sqrt((off**2).sum(axis=-1))
-
-
-def _since(times: Any) -> Array:
-    """Distances of all times but the first from the one before, shape (..., m - 1)."""
-    off = times[..., 1:, :] - times[..., :-1, :]
-    return abs(off[..., 0])
 
 
 def _codes(times: Any) -> tuple[Any, Any]:
@@ -71,7 +54,7 @@ class Independent(Structure):
 
     def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
         """The identity."""
-        return bk.where(bk.equal(_lags(times), 0), 1.0, 0.0)
+        return bk.where(bk.equal(lags_of(times), 0), 1.0, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +77,11 @@ class CompoundSymmetry(Structure):
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``rho``."""
         support = (-1 / (size - 1), 1.0)
-        return (CorrelationParameter("rho", _flat(*support), support),)
+        return (CorrelationParameter("rho", flat(*support), support),)
 
     def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
         """1 on the diagonal, rho elsewhere."""
-        return bk.where(bk.equal(_lags(times), 0), 1.0, parameters["rho"])
+        return bk.where(bk.equal(lags_of(times), 0), 1.0, parameters["rho"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,15 +103,15 @@ class AR1(Structure):
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``phi``."""
-        return (CorrelationParameter("phi", _flat()),)
+        return (CorrelationParameter("phi", flat()),)
 
     def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
         """``phi^|i - j|``."""
-        return _power(parameters["phi"], _lags(times))
+        return _power(parameters["phi"], lags_of(times))
 
     def steps(self, parameters: Mapping[str, Array], times: Any) -> Array:
         """Phi to the power of the steps since the last measurement."""
-        return _power(parameters["phi"], _since(times))
+        return _power(parameters["phi"], since(times))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,15 +133,15 @@ class ContinuousAR1(Structure):
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``phi``, the correlation at a distance of 1."""
-        return (CorrelationParameter("phi", _flat(0.0), (0.0, 1.0)),)
+        return (CorrelationParameter("phi", flat(0.0), (0.0, 1.0)),)
 
     def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
         """phi^|s - t|."""
-        return _power(parameters["phi"], _lags(times), least=1e-12)
+        return _power(parameters["phi"], lags_of(times), least=1e-12)
 
     def steps(self, parameters: Mapping[str, Array], times: Any) -> Array:
         """Phi to the power of the time since the last measurement."""
-        return _power(parameters["phi"], _since(times), least=1e-12)
+        return _power(parameters["phi"], since(times), least=1e-12)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,11 +164,11 @@ class ARMA11(Structure):
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``phi`` and ``theta``, flat on the square where the process is stationary."""
-        return (CorrelationParameter("phi", _flat()), CorrelationParameter("theta", _flat()))
+        return (CorrelationParameter("phi", flat()), CorrelationParameter("theta", flat()))
 
     def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
         """``g phi^(|i-j|-1)``, g = (1 + phi theta)(phi + theta)/(1 + 2 phi theta + theta^2)."""
-        phi, theta, lags = parameters["phi"], parameters["theta"], _lags(times)
+        phi, theta, lags = parameters["phi"], parameters["theta"], lags_of(times)
         gamma = (1 + phi * theta) * (phi + theta) / (1 + 2 * phi * theta + theta**2)
         return bk.where(bk.equal(lags, 0), 1.0, gamma * _power(phi, bk.maximum(lags - 1, 0)))
 
@@ -244,7 +227,7 @@ class Toeplitz(Structure):
             return ()
         # One band's exact bound; more bands lie inside it as well, in the end by definiteness.
         bound = 1 / (2 * cos(pi / (size + 1))) if self.bands == 2 else 1.0
-        priors = (_flat(-bound, bound),) * (self.bands - 1)
+        priors = (flat(-bound, bound),) * (self.bands - 1)
         return (CorrelationParameter("rho", priors, (-bound, bound), "band"),)
 
     def derived(self, size: int) -> Mapping[str, tuple[str, Derived]]:
@@ -255,7 +238,7 @@ class Toeplitz(Structure):
 
     def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
         """``rho[|i - j|]``."""
-        lags = _lags(times)
+        lags = lags_of(times)
         if not parameters:
             return bk.where(bk.equal(lags, 0), 1.0, 0.0)
         if "rho" in parameters:
@@ -301,7 +284,7 @@ class Antedependence(Structure):
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``rho`` between each visit and the next."""
-        return (CorrelationParameter("rho", (_flat(),) * (size - 1), dim="step"),)
+        return (CorrelationParameter("rho", (flat(),) * (size - 1), dim="step"),)
 
     def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
         """The product of the correlations between i and j."""
@@ -348,123 +331,6 @@ class Unstructured(Structure):
         """The matrix itself, or its rows and columns of the visits."""
         one, other = _codes(times)
         return parameters["cor_residual"][one, other]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Distance(Structure):
-    """A correlation that falls with the distance, in time or space.
-
-    Parameters
-    ----------
-    nugget : bool
-        Whether a share of the variance, ``nugget``, belongs to each measurement alone.
-    """
-
-    nugget: bool = False
-    counted = False
-
-    def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
-        """``range``, in the units of time, and the share ``nugget`` where there is one."""
-        wide = CorrelationParameter("range", Prior("HalfStudentT", nu=3, sigma=spread), (0.0, inf))
-        share = CorrelationParameter("nugget", _flat(0.0), (0.0, 1.0))
-        return (wide, share) if self.nugget else (wide,)
-
-    def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
-        """The share that is not the nugget's, times a function of distance over range."""
-        lags = _lags(times)
-        share = 1 - parameters["nugget"] if self.nugget else 1.0
-        apart = bk.where(bk.equal(lags, 0), 1.0, lags)
-        fallen = share * self._shape(apart / parameters["range"])
-        return bk.where(bk.equal(lags, 0), 1.0, fallen)
-
-    def _shape(self, distance: Array) -> Array:
-        raise NotImplementedError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exponential(_Distance):
-    """exp(-d/range).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import bayesmixed as bm
-    >>> years = np.array([[0.0], [1.0], [3.0]])
-    >>> bm.Exponential(time="years", within="patient").matrix({"range": 2.0}, years).round(3)
-    array([[1.   , 0.607, 0.223],
-           [0.607, 1.   , 0.368],
-           [0.223, 0.368, 1.   ]])
-    """
-
-    def steps(self, parameters: Mapping[str, Array], times: Any) -> Array | None:
-        """Of times, not of places, and without a nugget."""
-        if self.nugget or len(self.columns) > 1:
-            return None
-        return self._shape(_since(times) / parameters["range"])
-
-    def _shape(self, distance: Array) -> Array:
-        return bk.exp(-distance)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SquaredExponential(_Distance):
-    """exp(-(d/range)^2), also called Gaussian.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import bayesmixed as bm
-    >>> years = np.array([[0.0], [1.0], [3.0]])
-    >>> bm.SquaredExponential(time="years", within="patient").matrix({"range": 2.0}, years).round(3)
-    array([[1.   , 0.779, 0.105],
-           [0.779, 1.   , 0.368],
-           [0.105, 0.368, 1.   ]])
-    """
-
-    def _shape(self, distance: Array) -> Array:
-        return bk.exp(-(distance**2))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Matern(_Distance):
-    """Matern's function with smoothness 3/2 or 5/2 (Rasmussen & Williams 2006, eq. 4.17).
-
-    Parameters
-    ----------
-    smoothness : float
-        1.5 or 2.5.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import bayesmixed as bm
-    >>> years = np.array([[0.0], [1.0], [3.0]])
-    >>> smooth = bm.Matern(time="years", within="patient", smoothness=1.5)
-    >>> smooth.matrix({"range": 2.0}, years).round(3)
-    array([[1.   , 0.785, 0.268],
-           [0.785, 1.   , 0.483],
-           [0.268, 0.483, 1.   ]])
-    """
-
-    smoothness: float = 1.5
-
-    def __post_init__(self) -> None:
-        """Check the smoothness.
-
-        Raises
-        ------
-        BayesmixedError
-            If it is neither 1.5 nor 2.5.
-        """
-        if self.smoothness not in (1.5, 2.5):
-            raise BayesmixedError(
-                f"smoothness={self.smoothness!r}: 1.5 or 2.5; 0.5 is Exponential, and for an "
-                "infinite one there is SquaredExponential."
-            )
-
-    def _shape(self, distance: Array) -> Array:
-        a = (2 * self.smoothness) ** 0.5 * distance
-        return (1 + a + (a**2 / 3 if self.smoothness == 2.5 else 0.0)) * bk.exp(-a)
 
 
 STRUCTURES: Mapping[str, type[Structure]] = MappingProxyType(
