@@ -76,6 +76,14 @@ def test_a_fit_is_written_and_made_again(table, tmp_path):
     assert again.exit_code == result.exit_code
     one, two = (bm.load(tmp_path / n / "fit.nc").posterior for n in ("one", "two"))
     assert one.identical(two)
+    # Without a seed one is drawn and written, before anything is sampled.
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    refused = run("fit", table, FORMULA, "--out", blocked)
+    assert isinstance(refused.exception, OSError)
+    unseeded = run("fit", table, FORMULA, "--out", tmp_path / "three", *QUICK[:6], "--quiet")
+    assert unseeded.exit_code in (0, 3)
+    assert tomllib.loads((tmp_path / "three" / "model.toml").read_text())["sampling"]["seed"] >= 0
     page = run("report", out / "fit.nc", "--out", tmp_path / "page.html", "--title", "Sleep")
     assert page.exit_code == 0
     assert "<h1>Sleep</h1>" in (tmp_path / "page.html").read_text()

@@ -31,7 +31,8 @@ def main() -> None:
     """Run the command line; errors of the user's making come without a traceback."""
     try:
         app()
-    except bm.BayesmixedError as error:
+    except (bm.BayesmixedError, OSError) as error:
+        # An OSError names a file or folder that cannot be written.
         Console(stderr=True, highlight=False).print(f"Error: {error}", markup=False)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
+from secrets import randbelow
 from typing import Annotated
 
 import typer
@@ -45,8 +47,11 @@ def fit(
     file = ModelFile.of(source, formula, family, prior or [])
     given = {"draws": draws, "tune": tune, "chains": chains, "seed": seed}
     file = file.sampled(**{name: value for name, value in given.items() if value is not None})
-    found = file.model().fit(**file.sampling, progress=not quiet)
+    # What is written must make the same draws again, also where no seed was asked for.
+    file = file.sampled(**{**_defaults(), **file.sampling})
+    model = file.model()
     out.mkdir(parents=True, exist_ok=True)
+    found = model.fit(**file.sampling, progress=not quiet)
     # The draws first: whatever fails after this, they are there.
     found.save(out / "fit.nc")
     found.summary().to_csv(out / "summary.csv")
@@ -58,6 +63,12 @@ def fit(
     if not found.converged:
         Console(stderr=True, highlight=False).print(str(found.convergence), markup=False)
         raise typer.Exit(_NOT_CONVERGED)
+
+
+def _defaults() -> dict[str, int]:
+    parameters = signature(bm.Model.fit).parameters
+    usual = {name: parameters[name].default for name in ("draws", "tune", "chains")}
+    return {**usual, "seed": randbelow(2**31)}
 
 
 def shown(model: bm.Model) -> str:
