@@ -9,8 +9,8 @@ from zlib import crc32
 # Numba looks only at the file of the function that it keeps, not at those that it calls.
 _FILES = (
     *("correlated.py", "correlated_op.py", "elimination.py", "evaluator.py", "forms.py"),
-    *("group_effects.py", "instructions.py", "lkj.py", "machine.py", "normal.py"),
-    *("pointers.py", "univariate.py"),
+    *("glue.py", "group_effects.py", "instructions.py", "lkj.py", "machine.py", "marginal.py"),
+    *("normal.py", "pointers.py", "univariate.py"),
 )
 
 #: A number above 0 that changes with any of the files.

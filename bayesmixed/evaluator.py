@@ -8,16 +8,13 @@ model has to wait for a compiler.
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from bayesmixed.edition import EDITION, on_disk
-from bayesmixed.elimination import Records, Tree, draw, eliminate
 from bayesmixed.forms import backward, forward, size_of
+from bayesmixed.glue import glue
 from bayesmixed.group_effects import (
     effects_backward,
     factors_backward,
@@ -26,48 +23,21 @@ from bayesmixed.group_effects import (
     values_of,
 )
 from bayesmixed.instructions import (
-    COUNTS,
     EFFECTS,
     FORMS,
-    LEAF,
-    LEVELS,
-    LINK,
-    LINK_COLUMN,
-    LINK_RECORD,
     NUMBERS,
     ORIGIN,
-    PAIR,
-    PAIR_FIRST,
-    PAIR_SECOND,
-    PAIR_STRATUM,
-    PARENTS,
-    REFERENCE,
-    ROWS,
     SHAPE,
-    SIZES,
     STATS,
-    STRATUM,
-    SUM_COLUMN,
-    SUM_STRATUM,
-    SUM_X,
-    SUM_Y,
-    TERMS,
     UNIT,
     VARIES,
-    XX,
-    XY,
-    YY,
-    ZX,
-    ZY,
-    ZZ,
     rows_of,
 )
-from bayesmixed.normal import Coupling, Totals, integrated, residuals
-from bayesmixed.pointers import floats, integers
+from bayesmixed.pointers import CALLED_WITH, call, floats, integers
 from bayesmixed.univariate import WIDTH, log_prior
 
 
-@njit(error_model="numpy")
+@glue
 def log_density(z, gradient, program):
     """Log-density at a point, up to a constant; the gradient is written to `gradient`.
 
@@ -75,20 +45,21 @@ def log_density(z, gradient, program):
     ----------
     z, gradient : array, shape (size,)
     program : array of int
-        `pointers` to a `Program`, and the address of the family's kernel behind them.
+        `pointers` to a `Program`, and the address of the likelihood behind them: the family's
+        kernel, or that with effects integrated out (see `marginal`).
     """
     shape = integers(program, SHAPE)
     unit = floats(program, UNIT)
     x = floats(program, ORIGIN) + unit * z
     gradient[:] = 0.0
-    values, slopes, total = _parameters(x, gradient, program)
+    values, slopes, total = parameters_of(x, gradient, program)
     T, F, at_T, lkj_density = factors_of(x, values, program)
-    u, at_u, out, prior = _forms(x, values, F, at_T, program)
+    u, at_u, out, prior = forms_of(x, values, F, at_T, program)
     total += lkj_density + prior
     d_out, d_values, d_u = np.zeros_like(out), np.zeros_like(values), np.zeros_like(u)
     d_T, d_F = np.zeros_like(T), np.zeros_like(F)
     if shape[4]:
-        total += _integrated(values, u, T, at_T, out, d_values, d_u, d_T, d_out, program)
+        total += _integrated(values, u, T, out, d_values, d_u, d_T, d_out, program)
     else:
         total += _kernel(out, d_out, program)
     effects = rows_of(integers(program, EFFECTS), 5)
@@ -109,8 +80,8 @@ def log_density(z, gradient, program):
     return total
 
 
-@njit(error_model="numpy")
-def _parameters(x, gradient, program):
+@glue
+def parameters_of(x, gradient, program):
     """Values of the parameters, their slopes, and the log of their prior densities."""
     numbers = rows_of(floats(program, NUMBERS), WIDTH)
     count = len(numbers)
@@ -133,8 +104,8 @@ def _means(effects):
     return count
 
 
-@njit(error_model="numpy")
-def _forms(x, values, F, at_T, program):
+@glue
+def forms_of(x, values, F, at_T, program):
     """Values of the sampled effects, of all linear forms, and the effects' log-prior."""
     effects = rows_of(integers(program, EFFECTS), 5)
     at_u, out, total = places_of(program), np.empty(size_of(program)), 0.0
@@ -149,95 +120,16 @@ def _forms(x, values, F, at_T, program):
     return u, at_u, out, total
 
 
-@njit(error_model="numpy")
-def _gaussian(values, T, at_T, out, program):
-    """What the integrated density needs: the data's tuples and the current values."""
-    sizes, levels = integers(program, SIZES), integers(program, LEVELS)
-    terms, leaf = integers(program, TERMS), integers(program, LEAF)
-    shape, forms = integers(program, SHAPE), rows_of(integers(program, FORMS), 5)
-    rows, sum_y = floats(program, ROWS), floats(program, SUM_Y)
-    p, f, n, strata = len(terms), np.int64(sizes.sum()), len(leaf), len(rows)
-    tree = Tree(sizes, integers(program, COUNTS), integers(program, PARENTS))
-    records = Records(
-        leaf,
-        integers(program, STRATUM),
-        floats(program, ZZ).reshape((f, f, n)),
-        floats(program, ZX).reshape((f, p, n)),
-    )
-    totals = Totals(
-        rows,
-        floats(program, YY),
-        floats(program, XY).reshape((strata, p)),
-        floats(program, XX).reshape((strata, p, p)),
-        floats(program, ZY).reshape((f, n)),
-    )
-    links = integers(program, LINK_RECORD)
-    coupling = Coupling(
-        links,
-        integers(program, LINK_COLUMN),
-        floats(program, LINK).reshape((f, len(links))),
-        integers(program, SUM_STRATUM),
-        integers(program, SUM_COLUMN),
-        sum_y,
-        floats(program, SUM_X).reshape((p, len(sum_y))),
-        integers(program, PAIR_STRATUM),
-        integers(program, PAIR_FIRST),
-        integers(program, PAIR_SECOND),
-        floats(program, PAIR),
-    )
-    whole, first = np.zeros((f, f)), 0
-    for level in range(len(levels)):
-        q, at = sizes[level], at_T[levels[level]]
-        for i in range(q):
-            for j in range(i + 1):
-                whole[first + i, first + j] = T[at + i * q + j]
-        first += q
-    delta = np.empty(p)
-    for a in range(p):
-        delta[a] = values[terms[a]] - floats(program, REFERENCE)[a]
-    begin = forms[shape[3], 1]
-    log_sigma = out[begin : begin + strata]
-    return tree, records, totals, coupling, whole, delta, log_sigma
-
-
-@njit(error_model="numpy")
-def _integrated(values, u, T, at_T, out, d_values, d_u, d_T, d_out, program):
-    forms = rows_of(integers(program, FORMS), 5)
-    shape = integers(program, SHAPE)
-    terms = integers(program, TERMS)
-    sizes = integers(program, SIZES)
-    levels = integers(program, LEVELS)
-    tree, records, totals, coupling, whole, delta, log_sigma = _gaussian(
-        values, T, at_T, out, program
-    )
-    d_whole, d_delta = np.empty_like(whole), np.empty_like(delta)
-    d_log_sigma = np.empty(len(log_sigma))
-    value = integrated(
-        tree,
-        records,
-        totals,
-        coupling,
-        whole,
-        delta,
-        u,
-        log_sigma,
-        d_whole,
-        d_delta,
-        d_u,
-        d_log_sigma,
-    )
-    for a in range(len(delta)):
-        d_values[terms[a]] += d_delta[a]
-    first = 0
-    for level in range(len(levels)):
-        q, at = sizes[level], at_T[levels[level]]
-        for i in range(q):
-            for j in range(i + 1):
-                d_T[at + i * q + j] += d_whole[first + i, first + j]
-        first += q
-    begin = forms[shape[3], 1]
-    d_out[begin : begin + len(log_sigma)] += d_log_sigma
-    return value
+@njit
+def _integrated(values, u, T, out, d_values, d_u, d_T, d_out, program):
+    """Call the likelihood with effects integrated out."""
+    where = np.empty(CALLED_WITH, np.int64)
+    k = 0
+    for array in (values, u, T, out, d_values, d_u, d_T, d_out):
+        where[k], where[k + 1] = array.ctypes.data, array.size
+        k += 2
+    where[16], where[17] = program.ctypes.data, program.size
+    return call(program[-1], where)
 
 
 @intrinsic
@@ -271,53 +163,3 @@ def _kernel(out, d_out, program):
         np.int64(shape[2]),
         np.int64(d_out.ctypes.data),
     )
-
-
-@njit(error_model="numpy")
-def _draw_effects(points, noise, program):
-    """Draw the integrated effects from their posterior, given draws of all else.
-
-    Parameters
-    ----------
-    points : array, shape (draws, size)
-        Unconstrained draws.
-    noise : array, shape (draws, effects of all groups)
-        Standard normal numbers; the effects take their place, level by level, inside out.
-    """
-    sizes = integers(program, SIZES)
-    counts = integers(program, COUNTS)
-    levels = integers(program, LEVELS)
-    scratch = np.empty(points.shape[1])
-    for i in range(len(points)):
-        values, _, _ = _parameters(points[i], scratch, program)
-        T, F, at_T, _ = factors_of(points[i], values, program)
-        u, _, out, _ = _forms(points[i], values, F, at_T, program)
-        tree, records, totals, coupling, whole, delta, log_sigma = _gaussian(
-            values, T, at_T, out, program
-        )
-        rhs, _ = residuals(records, totals, coupling, delta, u)
-        K, h, _ = eliminate(tree, records, rhs, whole, np.exp(-2.0 * log_sigma))
-        draw(tree, K, h, noise[i])
-        at, first = 0, 0
-        for level in range(len(levels)):
-            q = sizes[level]
-            for _ in range(counts[level]):
-                for k in range(q - 1, -1, -1):
-                    value = 0.0
-                    for j in range(k + 1):
-                        value += whole[first + k, first + j] * noise[i, at + j]
-                    noise[i, at + k] = value
-                at += q
-            first += q
-
-
-@cache
-def draw_effects():
-    """The compiled `_draw_effects`; numba finds it on disk unless the edition changed."""
-    edition = EDITION
-
-    def run(points, noise, program):
-        if edition:
-            _draw_effects(points, noise, program)
-
-    return on_disk(lambda cache: njit(cache=cache)(run))

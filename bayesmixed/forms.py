@@ -44,10 +44,9 @@ def forward(first, last, values, u, at_u, out, program):
     for form in forms[first:last]:
         n, place, offset = form[0], form[1], form[2]
         o = out[place : place + n]
-        if offset < 0:
-            o[:] = 0.0
-        else:
-            o[:] = columns[offset : offset + n]
+        # Loops: numba takes seconds to compile an assignment to a slice.
+        for i in range(n):
+            o[i] = 0.0 if offset < 0 else columns[offset + i]
         for i in range(form[3], form[3] + form[4]):
             step = instructions[i]
             kind, a = step[0], step[1]
@@ -62,7 +61,7 @@ def forward(first, last, values, u, at_u, out, program):
                 part = out[begin : begin + forms[a, 0]]
                 _gather(o, part, indices[step[3] : step[3] + n], columns, step[4])
             else:
-                o += np.log(values[a])
+                _add_column(o, np.log(values[a]), columns, -1)
 
 
 @njit(fastmath=FAST)
@@ -113,7 +112,7 @@ def backward(first, last, values, u, d_values, d_u, at_u, d_out, program):
                 part = d_out[begin : begin + forms[a, 0]]
                 _scatter(d, part, indices[step[3] : step[3] + n], columns, step[4])
             else:
-                d_values[a] += d.sum() / values[a]
+                d_values[a] += _dot(d, columns, -1) / values[a]
 
 
 @njit(fastmath=FAST)

@@ -25,13 +25,21 @@ from bayesmixed.pointers import floats, integers
 
 
 @njit(error_model="numpy")
+def places_of_factors(program):
+    """Where each covariance's factor begins, and how many numbers all of them have."""
+    table = rows_of(integers(program, COVARIANCES), 3)
+    at = np.zeros(len(table) + 1, np.int64)
+    for c in range(len(table)):
+        at[c + 1] = at[c] + table[c, 0] * table[c, 0]
+    return at
+
+
+@njit(error_model="numpy")
 def factors_of(x, values, program):
     """Factors T of every covariance, and F of its correlations: T = diag(sd) F."""
     etas = floats(program, ETAS)
     table, members = rows_of(integers(program, COVARIANCES), 3), integers(program, MEMBERS)
-    at = np.zeros(len(table) + 1, np.int64)
-    for c in range(len(table)):
-        at[c + 1] = at[c] + table[c, 0] * table[c, 0]
+    at = places_of_factors(program)
     T, F, total = np.zeros(at[-1]), np.zeros(at[-1]), 0.0
     for c in range(len(table)):
         q, m = table[c, 0], table[c, 1]
@@ -84,7 +92,8 @@ def _scaling(e, F, at_T, values, program):
             B[k, j] = (1.0 - w[k]) * L[k, j]
         B[k, k] += w[k]
         if w[k] != 0.0:
-            B[k] *= (s[k] / unit[k]) ** -w[k]
+            for j in range(k + 1):
+                B[k, j] *= (s[k] / unit[k]) ** -w[k]
     return s, w, unit, L, B
 
 

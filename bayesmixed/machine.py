@@ -17,13 +17,15 @@ import numpy as np
 
 from bayesmixed.design import Design
 from bayesmixed.edition import EDITION, on_disk
-from bayesmixed.evaluator import draw_effects, log_density
+from bayesmixed.evaluator import log_density
 from bayesmixed.geometry import Centring
+from bayesmixed.glue import Glue
 from bayesmixed.instructions import Program
 from bayesmixed.integration import gaussian_program
 from bayesmixed.layout import Priors, lay_out
 from bayesmixed.likelihoods import KERNELS
 from bayesmixed.logdensity import Floats, LogDensity
+from bayesmixed.marginal import draw_effects, likelihood
 from bayesmixed.native import LOGP
 from bayesmixed.pointers import pointers
 from bayesmixed.program import kernel_program
@@ -49,10 +51,11 @@ def state(
         return None
     layout = lay_out(design, priors, centred, integrated)
     if name is None:
-        program, kernel = gaussian_program(design, layout, integrated), 0
+        _prepare("machine", "marginal")
+        program, kernel = gaussian_program(design, layout, integrated), likelihood().address
     else:
-        chosen = KERNELS[name]
-        program, kernel = kernel_program(design, layout, chosen), chosen.entry().address
+        program = kernel_program(design, layout, KERNELS[name])
+        kernel = KERNELS[name].entry().address
     return machine(program, kernel, Recovery(design, layout, program, tuple(integrated)))
 
 
@@ -63,7 +66,7 @@ def machine(program: Program, kernel: int, recovery: Recovery) -> LogDensity:
     ----------
     program : Program
     kernel : int
-        Address of the family's kernel; 0 where effects are integrated out.
+        Address of the likelihood: the family's kernel, or that with effects integrated out.
     recovery : Recovery
         How draws become variables.
     """
@@ -97,20 +100,31 @@ _LENGTH = 2 * len(Program._fields) + 1
 
 @cache
 def _entry() -> Any:
-    """The compiled log-density, from disk unless a file that it comes from changed.
+    """The compiled log-density, from disk unless a file that it comes from changed."""
+    _prepare("machine")
+    return compiled()
 
-    It is compiled in a process of its own: in the one that compiles, other copies of its parts are
-    linked than in those that load it, and another rounding makes other draws from the same seed.
+
+@cache
+def _prepare(*modules: str) -> None:
+    """Have what is not on disk compiled, all of it at the same time.
+
+    Each in a process of its own, even if it is one: in the process that compiles, other copies of
+    its parts are linked than in those that load it, and another rounding makes other draws from
+    the same seed.
     """
     kept = draw_effects().stats.cache_path
-    mark = Path(kept or "") / f"bayesmixed-{EDITION}-{numba.__version__}"
-    if kept and not mark.exists():
-        code = "from bayesmixed.machine import compiled; compiled()"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-        with suppress(OSError):
-            if not done.returncode:
+    started = {}
+    for module in modules if kept else ():
+        mark = Path(kept) / f"bayesmixed-{module}-{EDITION}-{numba.__version__}"
+        if not mark.exists():
+            code = f"from bayesmixed.{module} import compiled; compiled()"
+            command, quiet = [sys.executable, "-c", code], subprocess.DEVNULL
+            started[mark] = subprocess.Popen(command, stdout=quiet, stderr=quiet)
+    for mark, process in started.items():
+        if process.wait() == 0:
+            with suppress(OSError):
                 mark.touch()
-    return compiled()
 
 
 def compiled() -> Any:
@@ -129,4 +143,4 @@ def compiled() -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", numba.NumbaWarning)
-        return on_disk(lambda cache: numba.cfunc(LOGP, cache=cache)(logp))
+        return on_disk(lambda cache: numba.cfunc(LOGP, cache=cache, pipeline_class=Glue)(logp))

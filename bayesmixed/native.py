@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from numba import types
 from nutpie.compile_pymc import CompiledPyMCModel
 
+from bayesmixed.glue import Glue
 from bayesmixed.logdensity import LogDensity
 from bayesmixed.pointers import floats, integers
 
@@ -66,20 +66,9 @@ def graph_entry(function: Callable[..., Any]) -> Any:
             return 1
         return 0
 
-    with warnings.catch_warnings(), _unoptimised():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", numba.NumbaWarning)
-        return numba.cfunc(LOGP)(logp)
-
-
-@contextmanager
-def _unoptimised() -> Iterator[None]:
-    """Link without another round of optimisation: the parts are optimised, and LLVM takes long."""
-    level = numba.config.OPT
-    numba.config.OPT = type(level)("0")
-    try:
-        yield
-    finally:
-        numba.config.OPT = level
+        return numba.cfunc(LOGP, pipeline_class=Glue)(logp)
 
 
 @cache

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from bayesmixed import lkj
 from bayesmixed.design import Design
-from bayesmixed.evaluator import draw_effects
 from bayesmixed.groups import parents
 from bayesmixed.instructions import Program
 from bayesmixed.layout import Layout
+from bayesmixed.marginal import draw_effects
 from bayesmixed.names import effect_names, public_names, sd_name, suffix
 from bayesmixed.pointers import pointers
 from bayesmixed.predictor import INTERCEPT
@@ -150,7 +150,7 @@ class Recovery:
         if not sizes:
             return {}
         total = np.empty((len(x), sum(sizes)))
-        # No kernel is called here; its address is only the end of the list.
+        # No likelihood is called here; its address is only the end of the list.
         where = np.append(pointers(self.program), 0)
         step = max(1, _CHUNK // total.shape[1])
         for first in range(0, len(x), step):
