@@ -25,6 +25,7 @@ from bayesmixed.priors import Prior
 from bayesmixed.structure import CorrelationParameter, Structure
 
 if TYPE_CHECKING:
+    from bayesmixed.adjacency import neighbours
     from bayesmixed.fallback import Ladder, fit_ladder, ladder
     from bayesmixed.fit import Fit, load
     from bayesmixed.many import Fits, fit_many
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     )
     from bayesmixed.model import Model
     from bayesmixed.page import report
+    from bayesmixed.pedigree import kinship
     from bayesmixed.reports import (
         Report,
         assurance,
@@ -103,6 +105,7 @@ _LAZY = {
     "forecast": "reports",
     "grid_posterior": "meta",
     "icc": "reports",
+    "kinship": "pedigree",
     "ladder": "fallback",
     "Ladder": "fallback",
     "league_table": "meta",
@@ -116,6 +119,7 @@ _LAZY = {
     "Model": "model",
     "multivariate_effects": "meta",
     "multivariate_meta_analysis": "meta",
+    "neighbours": "adjacency",
     "network_consistency": "meta",
     "network_meta_analysis": "meta",
     "odds_ratios": "reports",
@@ -186,6 +190,7 @@ __all__ = [
     "forecast",
     "grid_posterior",
     "icc",
+    "kinship",
     "ladder",
     "league_table",
     "leave_one_out",
@@ -198,6 +203,7 @@ __all__ = [
     "meta_counts",
     "multivariate_effects",
     "multivariate_meta_analysis",
+    "neighbours",
     "network_consistency",
     "network_meta_analysis",
     "odds_ratios",

@@ -18,6 +18,7 @@ from bayesmixed.links import Link
 from bayesmixed.names import effect_name, sd_name, suffix
 from bayesmixed.predictor import INTERCEPT, PredictorDesign, RandomDesign
 from bayesmixed.priors import Interval, Prior, Support
+from bayesmixed.series import Series
 
 type Defaults = dict[str, tuple[Support | Interval, AssignedPrior]]
 
@@ -138,13 +139,17 @@ def assign_priors(design: Design) -> Mapping[str, AssignedPrior]:
             if parameter.name == "sigma" and design.spreads is not None:
                 names = design.spreads.names
             defaults |= dict.fromkeys(names, (parameter.support, assigned))
-    return _override(design, defaults | _residual_defaults(design))
+    defaults |= _residual_defaults(design.series)
+    for _, random in _randoms(design):
+        if random.between is not None:
+            related = _residual_defaults(random.between.series)
+            defaults |= {random.between.named(name): assigned for name, assigned in related.items()}
+    return _override(design, defaults)
 
 
-def _residual_defaults(design: Design) -> Defaults:
-    """Priors of the residual correlations."""
+def _residual_defaults(series: Series | None) -> Defaults:
+    """Priors of the correlations within series."""
     found: Defaults = {}
-    series = design.series
     if series is None:
         return found
     for parameter in series.parameters:

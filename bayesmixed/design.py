@@ -12,6 +12,7 @@ import pandas as pd
 
 from bayesmixed import expressions, formula
 from bayesmixed._errors import BayesmixedError, DataError, listed, unknown
+from bayesmixed.between import Between
 from bayesmixed.data import (
     Missing,
     Table,
@@ -27,6 +28,7 @@ from bayesmixed.predictor import Floats, PredictorDesign, build_predictor
 from bayesmixed.series import Series
 from bayesmixed.spec import ModelSpec
 from bayesmixed.spreads import Spreads
+from bayesmixed.structure import Structure
 from bayesmixed.whole import Counted, Whole
 
 # Names of variables and dimensions in every model; a grouping cannot have one of them too.
@@ -207,6 +209,21 @@ class Design:
             spreads=None if self.spreads is None else self.spreads.at(rows),
         )
 
+    def need_unrelated(self, what: str) -> None:
+        """Refuse what takes groups that are independent of each other.
+
+        Raises
+        ------
+        BayesmixedError
+            If groups are correlated.
+        """
+        if self.spec.covariances:
+            raise BayesmixedError(
+                f"{what} takes groups that are independent of each other, but those of "
+                f"{listed(self.spec.covariances)} are correlated in this model (covariances=, or "
+                "a process in the place of residuals). predict() and effects() are right for it."
+            )
+
     @property
     def family(self) -> Family:
         """The outcome's family."""
@@ -264,9 +281,10 @@ def variables(spec: ModelSpec) -> tuple[str, ...]:
         for text in (predictor.fixed, *(t.effects for t in predictor.random)):
             names += formula.variables(text)
         names += [f for t in predictor.random for f in t.grouping.factors]
-    if spec.residual is not None:
-        by = spec.residual.by
-        names += [*spec.residual.columns, spec.residual.within, *([by] if by else [])]
+    for structure in (spec.residual, *spec.covariances.values()):
+        if isinstance(structure, Structure):
+            by = structure.by
+            names += [*structure.columns, structure.within, *([by] if by else [])]
     first = [n for code in expressed if code is not None for n in expressions.variables(code)]
     return tuple(dict.fromkeys([*first, *names]))
 
@@ -306,6 +324,11 @@ def build_design(
         name: build_predictor(p, frame, name, ordered and name == family.parameters[0].name)
         for name, p in spec.predictors.items()
     }
+    if whole is not None and spec.covariances:
+        raise BayesmixedError(
+            "Groups that are correlated (covariances=) need all rows in memory; give a table."
+        )
+    predictors = {name: _related(p, spec, frame) for name, p in predictors.items()}
     series = None if spec.residual is None else Series.of(spec.residual, frame)
     spreads = None if spec.residual is None else Spreads.of(spec.residual, frame)
     design = Design(
@@ -315,6 +338,17 @@ def build_design(
     _check_row_effects(design)
     _check_same_groups(design)
     return design
+
+
+def _related(predictor: PredictorDesign, spec: ModelSpec, frame: pd.DataFrame) -> PredictorDesign:
+    """Give groupings whose groups are correlated what says how."""
+    random = tuple(
+        replace(r, between=Between.of(spec.covariances[r.name], r.groups, frame))
+        if r.name in spec.covariances
+        else r
+        for r in predictor.random
+    )
+    return replace(predictor, random=random)
 
 
 def _check_names(design: Design) -> None:
@@ -348,7 +382,8 @@ def _check_row_effects(design: Design) -> None:
     )
     for predictor in design.predictors.values():
         for random in predictor.random:
-            if len(random.groups.labels) == design.rows and not several:
+            own = random.between is None and len(random.groups.labels) == design.rows
+            if own and not several:
                 raise DataError(
                     f"Every row is its own group of {random.name!r}, and family "
                     f"{design.family.name} cannot tell such effects from its own variation. Use a "
@@ -363,6 +398,7 @@ def _check_same_groups(design: Design) -> None:
             shared = [effect for effect in one.effects if effect in other.effects]
             if (
                 shared
+                and one.between is other.between is None
                 and len(one.groups.labels) == len(other.groups.labels)
                 and parents(one.groups.index, other.groups.index) is not None
             ):

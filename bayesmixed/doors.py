@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pandas as pd
 
 from bayesmixed import formula
-from bayesmixed._errors import BayesmixedError, PriorError, listed
+from bayesmixed._errors import BayesmixedError, PriorError, listed, lookup
+from bayesmixed.between import PROCESS
 from bayesmixed.budget import VarianceBudget
 from bayesmixed.covariance import STRUCTURES
 from bayesmixed.family import Family
 from bayesmixed.hierarchy import Hierarchy
+from bayesmixed.known import KnownCovariance
 from bayesmixed.links import Link
 from bayesmixed.priors import Prior
-from bayesmixed.spec import ModelSpec, PredictorSpec
+from bayesmixed.spec import Grouping, ModelSpec, PredictorSpec, RandomTerm
 from bayesmixed.structure import Structure
 
+type Covariances = Mapping[str, Structure | KnownCovariance | pd.DataFrame]
 type Priors = Mapping[str, Prior | VarianceBudget]
 
 BUDGET = "variance_budget"
@@ -49,6 +53,7 @@ def build_spec(
     sampling_sd: str | None,
     center: bool,
     residual: Structure | None = None,
+    covariances: Covariances | None = None,
 ) -> tuple[ModelSpec, tuple[str, ...]]:
     """What was asked, and notes on what the hierarchy recognised in the data."""
     _check_types(hierarchy, parameters, priors)
@@ -78,8 +83,13 @@ def build_spec(
             f"{family.parameters[0].name!r} is what the model's own formula is for; in parameters "
             f"give formulas for {listed(p.name for p in family.parameters[1:])}."
         )
+    related = dict(covariances or {})
     if residual is not None:
-        _check_residual(family, residual, "sigma" in others or sampling_sd is not None)
+        _check_residual(residual, "sigma" in others or sampling_sd is not None)
+        if not (family.is_normal and family.working(2.0) == 2.0):
+            grouping = Grouping((residual.within, *residual.columns), PROCESS)
+            first = replace(first, random=(*first.random, RandomTerm("1", grouping)))
+            related[PROCESS], residual = residual, None
     given = dict(priors or {})
     budget = given.pop(BUDGET, None)
     for name, prior in given.items():
@@ -102,21 +112,41 @@ def build_spec(
         priors={n: p for n, p in given.items() if isinstance(p, Prior)},
         budget=budget,
         residual=residual,
+        covariances=_related(related, first),
     ), notes
 
 
-def _check_residual(family: Family, residual: Structure, own_sigma: bool) -> None:
-    """Refuse correlated residuals where a family has none, or sigma is given twice."""
+def _related(
+    covariances: Covariances, predictor: PredictorSpec
+) -> dict[str, Structure | KnownCovariance]:
+    """Check that covariances are of groupings of the predictor, and can be of groups."""
+    groupings = {term.grouping.name: term for term in predictor.random}
+    found: dict[str, Structure | KnownCovariance] = {}
+    for group, covariance in covariances.items():
+        lookup(groupings, group, "grouping (of covariances=)")
+        if isinstance(covariance, KnownCovariance):
+            found[group] = covariance
+            continue
+        if not isinstance(covariance, Structure):
+            found[group] = KnownCovariance.of(covariance, group)
+            continue
+        if covariance.heterogeneous or covariance.by is not None:
+            raise BayesmixedError(
+                f"{covariance}: effects of groups have one standard deviation, so heterogeneous= "
+                "and by= are for the residuals of a normal outcome. For one of each visit write "
+                f"effects that vary, such as (0 + visit | {covariance.within}), which is the "
+                "unstructured covariance, or use heterogeneous=False."
+            )
+        found[group] = covariance
+    return found
+
+
+def _check_residual(residual: Structure, own_sigma: bool) -> None:
+    """Refuse what is no structure, or where sigma is given twice."""
     if not isinstance(residual, Structure):
         raise BayesmixedError(
             f'residual={residual!r}: write residual=bm.AR1(time="visit", within="Subject"), or '
             f"another of {listed(STRUCTURES)}."
-        )
-    if not (family.is_normal and family.working(2.0) == 2.0):
-        raise BayesmixedError(
-            f"Residuals of family {family.name} cannot be correlated: residual= is for "
-            'family="gaussian". For a lognormal outcome write log(y) on the left; for counts and '
-            "yes/no outcomes let effects vary within the patient, such as (1 + time | Subject)."
         )
     if own_sigma and (residual.heterogeneous or residual.by is not None):
         raise BayesmixedError(

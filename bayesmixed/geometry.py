@@ -111,7 +111,8 @@ def choose_centred(
                     "values of the groups) is needed."
                 )
             every[name] = (float(share),) * size
-    return {n: shares for n, shares in every.items() if any(shares) and n not in integrated}
+    free = [n for n, r in known.items() if r.between is None and n not in integrated]
+    return {n: shares for n, shares in every.items() if any(shares) and n in free}
 
 
 def _settled(random: RandomDesign, shares: tuple[float, ...]) -> tuple[float, ...]:

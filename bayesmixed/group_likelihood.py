@@ -72,6 +72,7 @@ def group_log_likelihood(fit: Fit, group: str | Groups, rows: Design | None = No
         If the groupings inside it cross one another, an integral has more than 3 dimensions, or
         a series of correlated residuals lies in several groups.
     """
+    fit.design.need_unrelated("The likelihood of a group without its effects")
     if fit.design.series is not None:
         return _of_series(fit, group, fit.design if rows is None else rows)
     chain = _chain(fit.design, group)

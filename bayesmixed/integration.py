@@ -39,9 +39,13 @@ def chain(design: Design) -> tuple[RandomDesign, ...]:
     together, and the first is the grouping with the most groups among those that hold whole series.
     """
     predictor = design.predictors[design.family.parameters[0].name]
+    independent = [r for r in predictor.random if r.between is None]
+    # Beside groups that are correlated all effects are sampled, unless residuals are too.
+    if design.series is None and len(independent) < len(predictor.random):
+        return ()
     inside = None if design.series is None else design.series.index
     found: list[RandomDesign] = []
-    for random in sorted(predictor.random, key=lambda r: (-len(r.groups.labels), -r.size)):
+    for random in sorted(independent, key=lambda r: (-len(r.groups.labels), -r.size)):
         index = random.groups.index
         if inside is None or parents(inside, index) is not None:
             found.append(random)
@@ -72,6 +76,11 @@ def choose_integrated(
     predictor = design.predictors[design.family.parameters[0].name]
     exact = design.spec.is_normal
     levels = chain(design)
+    if marginalize is True and design.spec.covariances:
+        raise BayesmixedError(
+            "marginalize=True: effects of groups that are correlated (covariances=) are sampled. "
+            'Use marginalize="auto".'
+        )
     if marginalize is True and exact and predictor.random and not levels:
         raise BayesmixedError(
             f"marginalize=True: {listed(r.name for r in predictor.random)} split series of "

@@ -18,7 +18,7 @@ from bayesmixed._errors import DataError, PriorError, listed, lookup
 from bayesmixed.data import Missing, to_pandas
 from bayesmixed.defaults import AssignedPrior, assign_priors
 from bayesmixed.design import Design, build_design
-from bayesmixed.doors import Priors, build_spec
+from bayesmixed.doors import Covariances, Priors, build_spec
 from bayesmixed.families import get_family
 from bayesmixed.family import Family
 from bayesmixed.fit import Fit
@@ -71,7 +71,13 @@ class Model:
         outcome, as in a meta-analysis.
     residual : Structure, optional
         How the residuals of a patient's visits are correlated, such as
-        ``bm.AR1(time="visit", within="Subject")``; see `covariance`.
+        ``bm.AR1(time="visit", within="Subject")``; see `covariance`. Where the outcome is not
+        normal, a process with this structure is added to the linear predictor: one value for each
+        time of a patient, ``u_residual``, with standard deviation ``sd_residual``.
+    covariances : mapping of str to DataFrame or Structure, optional
+        How the groups of a grouping are correlated, by the grouping's name: a known matrix, such
+        as `kinship` or `neighbours` give, whose index and columns are the groups' labels, or a
+        structure, such as ``{"hospital:year": bm.AR1(time="year", within="hospital")}``.
     center : bool
         Whether the intercept's prior is for the predictors at their means. The reported
         intercept is on the raw scale either way.
@@ -115,6 +121,7 @@ class Model:
         priors: Priors | None = None,
         sampling_sd: str | None = None,
         residual: Structure | None = None,
+        covariances: Covariances | None = None,
         center: bool = True,
         centered: Centered = None,
         marginalize: Marginalize = "auto",
@@ -132,6 +139,7 @@ class Model:
             sampling_sd,
             center,
             residual,
+            covariances,
         )
         self._meet(spec, table, missing, centered, marginalize, notes)
 

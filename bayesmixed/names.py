@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesmixed.between import Between
 from bayesmixed.design import Design
 from bayesmixed.predictor import RandomDesign
 from bayesmixed.priors import Prior
@@ -44,6 +45,7 @@ def coords(design: Design) -> dict[str, Any]:
             coords[random.name] = random.groups.labels
             coords[effect_dim(tail, random)] = list(random.effects)
             coords[f"{effect_dim(tail, random)}_bis"] = list(random.effects)
+            coords |= between_coords(random.between)
     if design.series is not None:
         coords |= residual_coords(design.series)
     if design.spreads is not None:
@@ -70,6 +72,7 @@ def public_names(design: Design) -> list[str]:
         for random in predictor.random:
             names.append(sd_name(tail, random.name))
             names += [f"cor{tail}_{random.name}"] if random.is_correlated else []
+            names += between_dims(random.between)
             effects.append(f"u{tail}_{random.name}")
     known = {"sigma"} if design.sampling_sd is not None else set()
     constants = [p.name for p in design.family.parameters]
@@ -96,6 +99,25 @@ def residual_dims(series: Series | None) -> dict[str, tuple[str, ...]]:
     return found | {name: (*arm, *_along(dim)) for name, (dim, _) in series.derived.items()}
 
 
+def between_coords(between: Between | None) -> dict[str, Any]:
+    """Labels of the dimensions of correlations between groups."""
+    if between is None or between.series is None:
+        return {}
+    return {_of(between, dim): at for dim, at in residual_coords(between.series).items()}
+
+
+def between_dims(between: Between | None) -> dict[str, tuple[str, ...]]:
+    """Dimensions of every variable of the correlations between groups, after chain and draw."""
+    if between is None or between.series is None:
+        return {}
+    found = residual_dims(between.series).items()
+    return {between.named(n): tuple(_of(between, dim) for dim in dims) for n, dims in found}
+
+
+def _of(between: Between, dim: str) -> str:
+    return dim.replace("residual", between.group, 1)
+
+
 def _along(dim: str) -> tuple[str, ...]:
     visit = ("residual_visit", "residual_visit_bis")
     return {"": (), "visit": visit}.get(dim, (f"residual_{dim}",))
@@ -114,6 +136,7 @@ def dims(design: Design) -> dict[str, tuple[str, ...]]:
             if random.is_correlated:
                 found[f"cor{tail}_{random.name}"] = (dim, f"{dim}_bis")
             found[f"u{tail}_{random.name}"] = (random.name, dim)
+            found |= between_dims(random.between)
     for parameter in design.family.parameters:
         if parameter.support == "ordered":
             found[parameter.name] = ("threshold",)

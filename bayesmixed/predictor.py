@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.linalg import qr
 
 from bayesmixed._errors import BayesmixedError, DataError, listed
+from bayesmixed.between import Between
 from bayesmixed.data import LARGEST, check_predictor, numbers
 from bayesmixed.expressions import evaluate
 from bayesmixed.formula import plain, variables
@@ -47,6 +48,8 @@ class RandomDesign:
         are independent.
     encoders : tuple of formulaic.ModelSpec
         How `Z` was made, one for each term, for new rows.
+    between : Between, optional
+        How groups are correlated, where they are not independent.
     """
 
     groups: Groups
@@ -54,6 +57,7 @@ class RandomDesign:
     Z: Floats
     blocks: tuple[tuple[int, ...], ...]
     encoders: tuple[Encoder, ...] = field(repr=False)
+    between: Between | None = None
 
     @property
     def name(self) -> str:
@@ -125,6 +129,7 @@ class PredictorDesign:
                 np.column_stack([_apply(encoder, frame) for encoder in r.encoders]),
                 r.blocks,
                 r.encoders,
+                r.between,
             )
             for r in self.random
         )

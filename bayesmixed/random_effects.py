@@ -11,10 +11,12 @@ import pymc as pm
 import pytensor.tensor as pt
 from pytensor import shared
 
+from bayesmixed.correlations import correlations
 from bayesmixed.defaults import AssignedPrior
 from bayesmixed.names import effect_dim, effect_names
 from bayesmixed.predictor import RandomDesign
 from bayesmixed.priors import Prior
+from bayesmixed.process import Correlate
 
 type Priors = Mapping[str, AssignedPrior]
 
@@ -58,7 +60,7 @@ def effects(
     group, dim = random.name, effect_dim(tail, random)
     sd, factor = _covariance(random, tail, priors)
     if mean is None or weights is None:
-        z = pm.Normal(f"z{tail}_{group}", dims=(group, dim))
+        z = _standard(random, tail, priors)
         values = (z if factor is None else z @ factor.T) * sd
         return pm.Deterministic(f"u{tail}_{group}", values, dims=(group, dim))
     w = pm.Data(f"weights_{group}", np.array(weights), dims=dim)
@@ -68,6 +70,26 @@ def effects(
     scaled = pt.stack(_scaled(off, _columns(w, random.size), factor), axis=-1)
     u = pm.Deterministic(f"u_{group}", scaled * sd * (sd / unit) ** -w, dims=(group, dim))
     return mean + u
+
+
+def _standard(random: RandomDesign, tail: str, priors: Priors) -> Any:
+    """Effects with standard deviation 1, as correlated between groups as these are."""
+    name, group, between = f"z{tail}_{random.name}", random.name, random.between
+    dim = effect_dim(tail, random)
+    if between is None:
+        return pm.Normal(name, dims=(group, dim))
+    if between.factor is not None:
+        z = pm.Normal(name, shape=(between.factor.shape[1], random.size))
+        return pm.Data(f"factor{tail}_{group}", between.factor) @ z
+    z, series = pm.Normal(name, dims=(group, dim)), between.series
+    assert series is not None
+    P = correlations(series, priors, between)
+    where = [
+        pm.Data(f"{part}{tail}_{group}", getattr(series, part).astype("int32"))
+        for part in ("order", "lengths", "counts")
+    ]
+    columns = [Correlate()(P, column, *where) for column in _columns(z, random.size)]
+    return pt.stack(columns, axis=-1)
 
 
 def _covariance(random: RandomDesign, tail: str, priors: Priors) -> tuple[Any, Any | None]:

@@ -10,6 +10,7 @@ from bayesmixed.budget import VarianceBudget
 from bayesmixed.covariance import structure_from
 from bayesmixed.families import FAMILIES, get_family
 from bayesmixed.family import Family
+from bayesmixed.known import KnownCovariance
 from bayesmixed.links import LINKS, Link, get_link
 from bayesmixed.priors import Prior
 from bayesmixed.structure import Structure
@@ -116,6 +117,8 @@ class ModelSpec:
         The user's variance budget.
     residual : Structure, optional
         How residuals of a series are correlated.
+    covariances : mapping of str to Structure or KnownCovariance
+        How the groups of a grouping are correlated, where they are.
     """
 
     response: str
@@ -129,6 +132,7 @@ class ModelSpec:
     priors: Mapping[str, Prior] = field(default_factory=dict)
     budget: VarianceBudget | None = None
     residual: Structure | None = None
+    covariances: Mapping[str, Structure | KnownCovariance] = field(default_factory=dict)
 
     @property
     def is_own(self) -> bool:
@@ -143,13 +147,13 @@ class ModelSpec:
 
     @property
     def is_exact(self) -> bool:
-        """Whether it is normal and rows are independent given the effects."""
-        return self.is_normal and self.residual is None
+        """Whether it is normal and rows are independent given the effects, and groups too."""
+        return self.is_normal and self.residual is None and not self.covariances
 
     @property
     def kernel(self) -> str | None:
         """Name of the fast likelihood; None where the PyMC model's graph is compiled."""
-        known = not self.is_own and self.residual is None
+        known = not self.is_own and self.residual is None and not self.covariances
         return None if not known else self.family.kernels.get(self.link.name)
 
     @property
@@ -163,7 +167,9 @@ class ModelSpec:
         left = self.response + (f" | trials({self.trials})" if self.trials else "")
         first, *others = self.predictors.items()
         lines = [f"{left} ~ {first[1]}", *(f"{name} ~ {p}" for name, p in others)]
-        return "\n".join([*lines, *([f"residual: {self.residual}"] if self.residual else [])])
+        lines += [f"residual: {self.residual}"] if self.residual else []
+        lines += [f"covariance of {name}: {given}" for name, given in self.covariances.items()]
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values (for JSON); the family and link are kept by name."""
@@ -188,6 +194,7 @@ class ModelSpec:
             "levels": list(self.levels),
             "priors": {n: [p.distribution, dict(p.parameters)] for n, p in self.priors.items()},
             "residual": None if self.residual is None else self.residual.to_dict(),
+            "covariances": {n: c.to_dict() for n, c in self.covariances.items()},
             "budget": None
             if self.budget is None
             else {
@@ -250,4 +257,8 @@ class ModelSpec:
                 budget["mass"],
             ),
             residual=residual or (structure and structure_from(structure)),
+            covariances={
+                n: structure_from(c) if "structure" in c else KnownCovariance.from_dict(c)
+                for n, c in values.get("covariances", {}).items()
+            },
         )

@@ -91,6 +91,7 @@ def design_effect(
     ['icc', 'design_effect', 'se_inflation', 'effective_sample_size']
     >>> planned = bm.design_effect(fit, cluster_size=30)
     """
+    fit.design.need_unrelated("A design effect")
     rows = one_row(fit, at)
     levels = shared_levels(fit)
     if level is None and cluster_size is None and len(levels) > 1:

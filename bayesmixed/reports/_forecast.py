@@ -113,6 +113,7 @@ def forecast(
     [3, 3]
     """
     lookup(dict.fromkeys(_KINDS), kind, "kind of forecast")
+    fit.design.need_unrelated("A forecast")
     need_independent(fit.design, "A forecast", "Use predict() for expected values.")
     who = _patient(fit.design, group)
     later = fit.design.unobserved(future)

@@ -1,0 +1,95 @@
+"""Covariance of areas from which of them are neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.sparse.csgraph import connected_components
+
+from bayesmixed._errors import BayesmixedError, DataError, listed
+
+
+def neighbours(adjacent: Mapping[Any, Sequence[Any]] | pd.DataFrame) -> pd.DataFrame:
+    r"""Covariance of areas of which each is like its neighbours: the intrinsic autoregression.
+
+    .. math:: u_i \mid u_{-i} \sim N\Big(\frac{1}{n_i}\sum_{j \sim i} u_j,\ \frac{\tau^2}{n_i}\Big)
+
+    with :math:`n_i` neighbours (Besag, York & Mollié 1991, Annals of the Institute of Statistical
+    Mathematics 43:1). Its precision has no inverse; this is the generalised one, where the areas
+    of a connected part add up to 0. It is scaled so that the geometric mean of an area's variance
+    is 1 in each part, so that a standard deviation means the same on every map (Riebler et al.
+    2016, Statistical Methods in Medical Research 25:1145). An area without neighbours has
+    variance 1 and is independent of the others (Freni-Sterrantino, Ventrucci & Rue 2018, Spatial
+    and Spatio-temporal Epidemiology 26:25).
+
+    Parameters
+    ----------
+    adjacent : mapping or pandas.DataFrame
+        The neighbours of each area, or a table of zeros and ones whose index and columns are the
+        areas.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Shape (areas, areas), for ``Model(..., covariances={"area": ...})``.
+
+    Raises
+    ------
+    BayesmixedError
+        If neither was given.
+    DataError
+        If one area is the neighbour of another but not the other way round, or of itself.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> row = bm.neighbours({"west": ["middle"], "middle": ["west", "east"], "east": ["middle"]})
+    >>> row.round(2).loc["west"].tolist()
+    [1.36, -0.27, -1.09]
+    """
+    W = _table(adjacent)
+    areas, links = list(W.index), W.to_numpy(dtype=np.float64)
+    if not np.isin(links, (0.0, 1.0)).all() or links.diagonal().any():
+        raise DataError("Neighbours are ones and zeros, and no area is its own neighbour.")
+    one_way = np.argwhere(links != links.T)
+    if len(one_way):
+        pairs = [f"{areas[i]} and {areas[j]}" for i, j in one_way if i < j]
+        raise DataError(f"These are neighbours in one direction only: {listed(pairs, 5)}.")
+    count, part = connected_components(links, directed=False)
+    K = np.zeros_like(links)
+    for c in range(count):
+        at = np.flatnonzero(part == c)
+        inside = links[np.ix_(at, at)]
+        if len(at) == 1:
+            K[at, at] = 1.0
+            continue
+        generalised = np.linalg.pinv(np.diag(inside.sum(axis=1)) - inside, hermitian=True)
+        K[np.ix_(at, at)] = generalised / np.exp(np.log(generalised.diagonal()).mean())
+    return pd.DataFrame(K, index=areas, columns=areas)
+
+
+def _table(adjacent: object) -> pd.DataFrame:
+    if isinstance(adjacent, pd.DataFrame):
+        if list(adjacent.index) != list(adjacent.columns):
+            raise BayesmixedError(
+                "The table of neighbours needs the same areas in both directions."
+            )
+        return adjacent
+    if not isinstance(adjacent, Mapping) or not adjacent:
+        raise BayesmixedError(
+            'neighbours() takes a mapping such as {"a": ["b"], "b": ["a"]}, or a table of zeros '
+            f"and ones, not {type(adjacent).__name__}."
+        )
+    areas = list(adjacent)
+    unknown = [n for each in adjacent.values() for n in each if n not in adjacent]
+    if unknown:
+        raise DataError(
+            f"These neighbours are no areas with neighbours of their own: {listed(unknown, 5)}."
+        )
+    table = pd.DataFrame(0.0, index=areas, columns=areas)
+    for area, each in adjacent.items():
+        table.loc[area, list(each)] = 1.0
+    return table

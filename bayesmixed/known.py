@@ -1,0 +1,124 @@
+"""Known covariances between groups: kinship, neighbourhood, or anything else that was measured."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from zlib import compress, decompress
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesmixed._errors import BayesmixedError, DataError, listed
+
+type Floats = NDArray[np.float64]
+
+# Eigenvalues that are smaller, against the largest, are 0 but for rounding.
+_LEAST = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class KnownCovariance:
+    """A covariance between groups, up to the variance that a model learns.
+
+    Parameters
+    ----------
+    labels : tuple
+        The groups.
+    matrix : array, shape (groups, groups)
+    """
+
+    labels: tuple[Any, ...]
+    matrix: Floats
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, group: str) -> KnownCovariance:
+        """Check a table whose index and columns are the groups.
+
+        Parameters
+        ----------
+        table : pandas.DataFrame
+        group : str
+            The grouping, for messages.
+
+        Raises
+        ------
+        BayesmixedError
+            If it is no table, or its rows and columns are not the same groups.
+        DataError
+            If it is not a covariance.
+        """
+        if not isinstance(table, pd.DataFrame):
+            raise BayesmixedError(
+                f"covariances={{{group!r}: ...}}: give a Structure, or a pandas.DataFrame whose "
+                f"index and columns are the labels of {group!r}, not {type(table).__name__}."
+            )
+        if not table.index.is_unique or list(table.index) != list(table.columns):
+            raise BayesmixedError(
+                f"The covariance of {group!r} needs each group once, in the index and in the same "
+                "order in the columns."
+            )
+        matrix = np.asarray(table, dtype=np.float64)
+        scale = float(np.abs(matrix).max(initial=0.0))
+        if not np.isfinite(matrix).all() or np.abs(matrix - matrix.T).max(initial=0) > 1e-8 * scale:
+            raise DataError(f"The covariance of {group!r} is not finite and symmetric.")
+        matrix = (matrix + matrix.T) / 2
+        least = float(np.linalg.eigvalsh(matrix)[0]) if len(matrix) else 0.0
+        if least < -1e-8 * scale or scale == 0.0:
+            raise DataError(
+                f"The covariance of {group!r} is not one: its least eigenvalue is {least:.3g}. "
+                "Distances are no covariances; use a structure such as Matern for these."
+            )
+        return cls(tuple(table.index), matrix)
+
+    def factor(self, labels: Sequence[Any], group: str) -> Floats:
+        """F with F F' the covariance of these groups, shape (groups, rank).
+
+        Raises
+        ------
+        DataError
+            If a group is not among those known.
+        """
+        places = {str(label): i for i, label in enumerate(self.labels)}
+        missing = [label for label in labels if str(label) not in places]
+        if missing:
+            raise DataError(
+                f"The covariance of {group!r} has no row for {listed(missing, 5)}; every group in "
+                "the data needs one."
+            )
+        at = [places[str(label)] for label in labels]
+        values, vectors = np.linalg.eigh(self.matrix[np.ix_(at, at)])
+        kept = values > _LEAST * values[-1]
+        if kept.all():
+            return np.asarray(np.linalg.cholesky(self.matrix[np.ix_(at, at)]))
+        return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; the numbers are kept to the bit."""
+        packed = b64encode(compress(np.ascontiguousarray(self.matrix, "<f8").tobytes())).decode()
+        labels = [label.item() if isinstance(label, np.generic) else label for label in self.labels]
+        return {"labels": labels, "matrix": packed}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> KnownCovariance:
+        """Rebuild from `to_dict`."""
+        labels = tuple(values["labels"])
+        numbers = np.frombuffer(decompress(b64decode(values["matrix"])), "<f8")
+        return cls(labels, numbers.reshape(len(labels), len(labels)).astype(np.float64))
+
+    def __eq__(self, other: object) -> bool:
+        """Equal labels and numbers."""
+        if not isinstance(other, KnownCovariance):
+            return False
+        return self.labels == other.labels and np.array_equal(self.matrix, other.matrix)
+
+    def __hash__(self) -> int:
+        """By the labels."""
+        return hash(self.labels)
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"a known matrix of {len(self.labels):,} groups"
