@@ -85,7 +85,7 @@ def build_spec(
         )
     related = dict(covariances or {})
     if residual is not None:
-        _check_residual(residual, "sigma" in others or sampling_sd is not None)
+        _check_residual(family, residual, "sigma" in others or sampling_sd is not None)
         if not (family.is_normal and family.working(2.0) == 2.0):
             grouping = Grouping((residual.within, *residual.columns), PROCESS)
             first = replace(first, random=(*first.random, RandomTerm("1", grouping)))
@@ -141,12 +141,19 @@ def _related(
     return found
 
 
-def _check_residual(residual: Structure, own_sigma: bool) -> None:
-    """Refuse what is no structure, or where sigma is given twice."""
+def _check_residual(family: Family, residual: Structure, own_sigma: bool) -> None:
+    """Refuse what is no structure, residuals of another shape, or sigma given twice."""
     if not isinstance(residual, Structure):
         raise BayesmixedError(
             f'residual={residual!r}: write residual=bm.AR1(time="visit", within="Subject"), or '
             f"another of {listed(STRUCTURES)}."
+        )
+    normal = family.is_normal and family.working(2.0) == 2.0
+    if not normal and any(p.name == "sigma" for p in family.parameters):
+        raise BayesmixedError(
+            f"Residuals of family {family.name} cannot be correlated: residual= is for "
+            'family="gaussian", and for counts and yes/no outcomes, where it adds a process to the '
+            "predictor. For a lognormal outcome write log(y) on the left."
         )
     if own_sigma and (residual.heterogeneous or residual.by is not None):
         raise BayesmixedError(
