@@ -351,6 +351,24 @@ def test_reports_that_serve(fit):
     assert np.isfinite(bm.loo(fit, "id").table.to_numpy(dtype=float)).any()
     means = bm.means(fit, "arm", by="outcome").table
     assert len(means) == 6
-    rows = pd.DataFrame({"arm": ["new", "new"], "outcome": OUTCOMES[:2], "visit": 0})
-    found = bm.predict(fit, rows, kind="outcome").table
-    assert (found["sd"] > 0).all()
+    rows = pd.DataFrame({"arm": ["new", "new"], "outcome": OUTCOMES[:2]})
+    found = bm.predict(fit, rows).table["mean"].to_numpy()
+    np.testing.assert_allclose(found, means.loc["new", "mean"].to_numpy()[:2])
+    with pytest.raises(bm.BayesmixedError, match="correlated residuals"):
+        bm.predict(fit, rows, kind="outcome")
+
+
+def test_shares_and_the_page(tmp_path):
+    """The residual of an outcome is its own; a page has its parts, one for each factor's matrix."""
+    model = bm.Model("y ~ outcome + (1 | id)", _pressures(), residual=_product(UN, SECOND["AR1"]))
+    fit = from_priors(model, 4)
+    between = fit.posterior["sd_id"].to_numpy()[..., 0] ** 2
+    found = bm.icc(fit, at={"outcome": OUTCOMES}).draws["latent"].isel(group=0)
+    sigma = fit.posterior["sigma"].to_numpy()
+    np.testing.assert_allclose(found, between[..., None] / (between[..., None] + sigma**2))
+    residual = bm.variance_components(fit).table["mean"]["residual", "", "variance"]
+    rows = fit.design.spreads.of_rows(sigma)
+    assert residual == pytest.approx((rows**2).mean())
+    page = bm.report(fit, tmp_path / "page.html").read_text()
+    assert "Residual correlation" in page
+    assert "outcome" in page

@@ -213,10 +213,12 @@ def _matrix(
 ) -> Axes:
     """Fitted correlations below the diagonal, observed ones above it."""
     size = len(labels)
-    many = size > _MOST_VISITS
+    texts = [str(label) for label in labels]
+    many = size >= _MOST_VISITS
     if ax is None:
-        each = 0.42 if many else 0.65
-        figure = (1.4 + each * size, 1.1 + each * size)
+        side = max((0.42 if many else 0.65) * size, 2.8)
+        wide = 0.08 * max(map(len, texts))
+        figure = (1.4 + side + wide, 0.7 + side + (wide if _is_long(texts) else 0.0))
         _, ax = plt.subplots(figsize=figure, layout="constrained")
     shown = np.where(np.tri(size, dtype=bool), fitted, observed)
     np.fill_diagonal(shown, 1.0)
@@ -226,13 +228,17 @@ def _matrix(
             dark = abs(shown[i, j]) > 0.6
             ax.text(j, i, f"{shown[i, j]:.2f}", ha="center", va="center", fontsize=6 if many else 8,
                     color="white" if dark else "black")  # fmt: skip
-    texts = [str(label) for label in labels]
-    ax.set_xticks(range(size), texts, rotation=90 if many else 0)
+    ax.set_xticks(range(size), texts, rotation=90 if _is_long(texts) else 0)
     ax.set_yticks(range(size), texts)
     ax.set_xlabel(f"{name} (above the diagonal: observed)")
     ax.set_ylabel(f"{name} (below: fitted)")
     ax.figure.colorbar(image, ax=ax, label="correlation", shrink=0.8)
     return ax
+
+
+def _is_long(texts: list[str]) -> bool:
+    """Whether labels beside each other would overlap."""
+    return max(map(len, texts)) > 6
 
 
 def _correlogram(
@@ -290,6 +296,8 @@ def _by_distance(
         ax.plot(at, curve.mean(axis=(0, 1)), color=colour, label=f"fitted, 95 % band{tail}")
         ax.scatter(at, points, color=colour, marker=marker, s=14, label=f"observed{tail}")
     ax.set_xlabel(f"distance in {axis.name}" + (" (visits)" if axis.structure.counted else ""))
+    if axis.structure.counted:
+        ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(fontsize=8, frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
