@@ -22,6 +22,7 @@ from bayesmixed.distances import Exponential, Matern, SquaredExponential
 from bayesmixed.family import Family, Parameter
 from bayesmixed.hierarchy import Hierarchy
 from bayesmixed.priors import Prior
+from bayesmixed.product import Product
 from bayesmixed.structure import CorrelationParameter, Structure
 
 if TYPE_CHECKING:
@@ -167,6 +168,7 @@ __all__ = [
     "Model",
     "Parameter",
     "Prior",
+    "Product",
     "Report",
     "SquaredExponential",
     "Structure",

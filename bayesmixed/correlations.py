@@ -63,9 +63,9 @@ def _variable(
 ) -> Any:
     """One arm's number, vector or matrix."""
     chosen = [priors[named(name)].prior for name in series.names(parameter)[arm]]
-    if chosen[0].support == "correlation":
-        eta = dict(chosen[0].parameters)["eta"]
-        factor = pm.LKJCorr(f"chol_residual{tail}", n=series.size, eta=eta)
+    if parameter.is_matrix:
+        eta, size = dict(chosen[0].parameters)["eta"], len(series.labels[parameter.dim])
+        factor = pm.LKJCorr(f"chol_{named(parameter.name)}{tail}", n=size, eta=eta)
         return factor @ factor.T
     label = f"{named(parameter.name)}{tail or ('' if series.structure.by is None else '_0')}"
     if isinstance(parameter.prior, tuple):

@@ -18,6 +18,7 @@ from bayesmixed._errors import BayesmixedError, lookup
 from bayesmixed.backend import Array
 from bayesmixed.distances import Exponential, Matern, SquaredExponential, flat, lags_of, since
 from bayesmixed.priors import Prior
+from bayesmixed.product import Product
 from bayesmixed.structure import CorrelationParameter, Derived, Structure
 
 
@@ -48,6 +49,8 @@ class Independent(Structure):
            [0., 0., 1.]])
     """
 
+    ordered = False
+
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """None."""
         return ()
@@ -73,6 +76,7 @@ class CompoundSymmetry(Structure):
     """
 
     exchangeable = True
+    ordered = False
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``rho``."""
@@ -322,6 +326,7 @@ class Unstructured(Structure):
     """
 
     heterogeneous: bool = True
+    ordered = False
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``cor_residual``."""
@@ -348,9 +353,16 @@ STRUCTURES: Mapping[str, type[Structure]] = MappingProxyType(
             Exponential,
             SquaredExponential,
             Matern,
+            Product,
         )
     }
 )
+
+
+def is_known(structure: Structure) -> bool:
+    """Whether it is made of the package's structures alone."""
+    factors = structure.factors.values()
+    return all(STRUCTURES.get(type(each).__name__) is type(each) for each in (structure, *factors))
 
 
 def structure_from(values: Mapping[str, Any]) -> Structure:
@@ -361,7 +373,12 @@ def structure_from(values: Mapping[str, Any]) -> Structure:
     UnknownNameError
         If it is not one of the package's.
     """
-    named = dict(values)
-    made = lookup(STRUCTURES, named.pop("structure"), "correlation structure")
-    time = named.pop("time")
-    return made(time=time if isinstance(time, str) else tuple(time), **named)
+    named = {name: _rebuilt(value) for name, value in values.items()}
+    return lookup(STRUCTURES, named.pop("structure"), "correlation structure")(**named)
+
+
+def _rebuilt(value: Any) -> Any:
+    """A field's value from what JSON makes of it."""
+    if isinstance(value, Mapping):
+        return structure_from(value)
+    return tuple(value) if isinstance(value, list) else value

@@ -152,11 +152,12 @@ def _residual_defaults(series: Series | None) -> Defaults:
     found: Defaults = {}
     if series is None:
         return found
-    for parameter in series.parameters:
+    pairs = [(axis, parameter) for axis in series.axes for parameter in axis.parameters]
+    for axis, parameter in pairs:
+        source = f"default: {axis.structure.name}"
         for names in series.names(parameter):
             for name, prior in zip(names, parameter.priors, strict=True):
                 matrix = prior.support == "correlation"
-                source = f"default: {series.structure.name}"
                 support: Support | Interval = "correlation" if matrix else parameter.support
                 found[name] = (support, AssignedPrior(prior, source))
     return found

@@ -148,6 +148,10 @@ def _check_residual(family: Family, residual: Structure, own_sigma: bool) -> Non
             f'residual={residual!r}: write residual=bm.AR1(time="visit", within="Subject"), or '
             f"another of {listed(STRUCTURES)}."
         )
+    if not residual.within:
+        raise BayesmixedError(
+            f"{residual} does not say whose rows are a series: within=, the column of the patients."
+        )
     normal = family.is_normal and family.working(2.0) == 2.0
     if not normal and any(p.name == "sigma" for p in family.parameters):
         raise BayesmixedError(

@@ -19,7 +19,7 @@ import xarray as xr
 
 from bayesmixed._errors import BayesmixedError, StorageError
 from bayesmixed.convergence import Convergence, assess
-from bayesmixed.covariance import STRUCTURES
+from bayesmixed.covariance import is_known
 from bayesmixed.data import Table
 from bayesmixed.design import Design, build_design
 from bayesmixed.families import FAMILIES
@@ -306,7 +306,7 @@ class Fit:
         own = [
             self.spec.family is not FAMILIES.get(self.spec.family.name),
             self.spec.link is not LINKS.get(self.spec.link.name),
-            type(self.spec.residual).__name__ not in (*STRUCTURES, "NoneType"),
+            self.spec.residual is not None and not is_known(self.spec.residual),
         ]
         tree.attrs |= {
             "bayesmixed_format": _FORMAT,
@@ -401,7 +401,7 @@ def load(
     if any(own_residual) and residual is None:
         raise StorageError(
             f"{path} uses the structure {values['residual']['structure']!r}, which is not one of "
-            "the package's; pass it: bm.load(path, residual=...)."
+            "the package's or holds one; pass it: bm.load(path, residual=...)."
         )
     spec = ModelSpec.from_dict(values, family, link, residual)
     frame = decode_table(tree["data"].to_dataset(), json.loads(tree.attrs["columns"]))

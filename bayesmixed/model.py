@@ -170,7 +170,7 @@ class Model:
         self.integrated = choose_integrated(self.design, centered, marginalize)
         self.centered = choose_centred(self.design, centered, self.integrated)
         series = self.design.series
-        found = (self.design.table.note, series.note if series is not None else None)
+        found = (self.design.table.note, *(series.notes if series is not None else ()))
         self.notes: tuple[str, ...] = (*notes, *filter(None, found))
 
     @classmethod

@@ -9,8 +9,8 @@ import numpy as np
 from bayesmixed.between import Between
 from bayesmixed.design import Design
 from bayesmixed.predictor import RandomDesign
-from bayesmixed.priors import Prior
 from bayesmixed.series import Series
+from bayesmixed.structure import CorrelationParameter
 
 
 def suffix(design: Design, parameter: str) -> str:
@@ -82,12 +82,14 @@ def public_names(design: Design) -> list[str]:
 
 def residual_coords(series: Series) -> dict[str, Any]:
     """Labels of the dimensions of residual correlations."""
-    labels = {f"residual_{dim}": series.labels(dim) for dim in ("visit", "lag", "step", "arm")}
+    found = {f"residual_{dim}": labels for dim, labels in series.labels.items() if dim}
     for parameter in series.parameters:
-        if not isinstance(parameter.prior, Prior):
-            count = len(parameter.prior)
-            labels[f"residual_{parameter.dim}"] = series.labels(parameter.dim)[:count]
-    return {**labels, "residual_visit_bis": labels["residual_visit"]}
+        along = _along(parameter.dim, parameter)
+        if isinstance(parameter.prior, tuple):
+            found[along[0]] = found[along[0]][: len(parameter.prior)]
+        for dim in along[1:]:
+            found[dim] = found[along[0]]
+    return found
 
 
 def residual_dims(series: Series | None) -> dict[str, tuple[str, ...]]:
@@ -95,7 +97,7 @@ def residual_dims(series: Series | None) -> dict[str, tuple[str, ...]]:
     if series is None:
         return {}
     arm = () if series.structure.by is None else ("residual_arm",)
-    found = {p.name: (*arm, *_along(p.dim)) for p in series.parameters}
+    found = {p.name: (*arm, *_along(p.dim, p)) for p in series.parameters}
     return found | {name: (*arm, *_along(dim)) for name, (dim, _) in series.derived.items()}
 
 
@@ -118,9 +120,13 @@ def _of(between: Between, dim: str) -> str:
     return dim.replace("residual", between.group, 1)
 
 
-def _along(dim: str) -> tuple[str, ...]:
-    visit = ("residual_visit", "residual_visit_bis")
-    return {"": (), "visit": visit}.get(dim, (f"residual_{dim}",))
+def _along(dim: str, parameter: CorrelationParameter | None = None) -> tuple[str, ...]:
+    """Dimensions of what runs over `dim`, twice where it is a correlation matrix."""
+    if not dim:
+        return ()
+    once = f"residual_{dim}"
+    matrix = parameter is not None and parameter.is_matrix
+    return (once, f"{once}_bis") if matrix else (once,)
 
 
 def dims(design: Design) -> dict[str, tuple[str, ...]]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesmixed._errors import DataError, listed
-from bayesmixed.data import is_numeric
+from bayesmixed._errors import DataError
+from bayesmixed.axes import Axis
 from bayesmixed.structure import CorrelationParameter, Derived, Structure
 
 type Floats = NDArray[np.float64]
@@ -28,9 +27,8 @@ class Series:
     ----------
     structure : Structure
         How measurements in a series are correlated.
-    visits : array
-        Labels of the distinct visits in order; where times are measured, the distinct times, and
-        in space the distinct places, as text.
+    axes : tuple of Axis
+        The distinct visits; of a product those of each factor.
     arms : tuple
         Values of the structure's ``by`` column; one empty text without such.
     order : array of int, shape (rows,)
@@ -39,24 +37,21 @@ class Series:
         Measurements in each series of a pattern, how many series have it, and their arm.
     times : array, shape (patterns, longest, columns)
         When they were measured (see `Structure.matrix`); what lies beyond a length is 0.
-    spread : float
-        Half the largest distance within a series.
     """
 
     structure: Structure
-    visits: NDArray[Any]
+    axes: tuple[Axis, ...]
     arms: tuple[Any, ...]
     order: Integers
     lengths: Integers
     counts: Integers
     arm: Integers
     times: Floats
-    spread: float
 
     @property
     def size(self) -> int:
-        """Number of distinct visits."""
-        return len(self.visits)
+        """Number of distinct visits; of a product those of one factor times those of the other."""
+        return prod(axis.size for axis in self.axes)
 
     @property
     def index(self) -> Integers:
@@ -69,47 +64,31 @@ class Series:
     @property
     def parameters(self) -> tuple[CorrelationParameter, ...]:
         """What the structure has to learn, in each arm."""
-        longest = int(self.lengths.max())
-        size = longest if self.structure.exchangeable else self.size
-        return self.structure.parameters(size, self.spread)
-
-    @property
-    def note(self) -> str | None:
-        """What to know of times that are counted, where their distances differ."""
-        if not self.structure.equally_spaced or self.visits.dtype.kind not in "iuf":
-            return None
-        steps = np.unique(np.diff(self.visits))
-        if len(steps) < 2:
-            return None
-        return (
-            f"{type(self.structure).__name__} counts the visits in {self.structure.columns[0]} as "
-            f"1 to {self.size}, though they lie {listed(steps.tolist())} apart; where the distance "
-            "matters use a structure of measured times, such as ContinuousAR1."
-        )
-
-    def labels(self, dim: str) -> list[Any]:
-        """Labels of visits, lags, steps from a visit to the next, or arms."""
-        visits = self.visits.tolist()
-        found: dict[str, list[Any]] = {
-            "": [""],
-            "visit": visits,
-            "lag": list(range(1, self.size)),
-            "band": list(range(1, self.size)),
-            "step": [f"{a}|{b}" for a, b in pairwise(visits)],
-            "arm": list(self.arms),
-        }
-        return found[dim]
+        return tuple(parameter for axis in self.axes for parameter in axis.parameters)
 
     @property
     def derived(self) -> Mapping[str, tuple[str, Derived]]:
         """See `Structure.derived`."""
-        return self.structure.derived(self.size)
+        return {name: each for axis in self.axes for name, each in axis.derived.items()}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of times that are counted, where their distances differ."""
+        return tuple(filter(None, (axis.note for axis in self.axes)))
+
+    @property
+    def labels(self) -> dict[str, list[Any]]:
+        """Labels along everything that a parameter may run over, and of the arms."""
+        found: dict[str, list[Any]] = {"": [""], "arm": list(self.arms)}
+        for axis in self.axes:
+            found |= axis.labels
+        return found
 
     def names(self, parameter: CorrelationParameter) -> list[list[str]]:
         """Names of a parameter's priors: for each arm, those of its elements."""
         priors = parameter.priors
         vector = isinstance(parameter.prior, tuple)
-        elements = self.labels(parameter.dim)[: len(priors)] if vector else [""]
+        elements = self.labels[parameter.dim][: len(priors)] if vector else [""]
         return [
             [
                 f"{parameter.name}[{inner}]" if inner else parameter.name
@@ -153,7 +132,11 @@ class Series:
             measured times are not numbers.
         """
         who = pd.factorize(frame[structure.within])[0]
-        coordinates, visits = _times(structure, frame)
+        found_axes = [
+            Axis.of(factor, column, frame, who) for column, factor in structure.factors.items()
+        ]
+        axes = tuple(axis for axis, _ in found_axes)
+        coordinates = np.concatenate([times for _, times in found_axes], axis=1)
         order = np.lexsort((*coordinates.T[::-1], who))
         _check_distinct(structure, frame, who, coordinates, order)
         arm, arms = _arms(structure, frame, who)
@@ -168,70 +151,32 @@ class Series:
         times = np.zeros((len(patterns), lengths.max(), coordinates.shape[1]))
         for p, rows in enumerate(patterns):
             times[p, : len(rows)] = coordinates[rows]
-        spans = [float(np.ptp(coordinates[rows], axis=0).max()) for rows in patterns]
-        if max(lengths) < 2:
-            raise DataError(
-                f"No {structure.within!r} has more than one row, so {structure} has nothing to "
-                "learn from; is `within` the column of the patients?"
-            )
+        _check_some_pairs(structure, axes, int(max(lengths)))
         return cls(
             structure,
-            visits,
+            axes,
             arms,
             np.concatenate([rows for every in alike for rows in every]),
             lengths,
             np.array([len(every) for every in alike]),
             arm[[rows[0] for rows in patterns]],
             times,
-            max(spans) / 2,
         )
 
 
-def _times(structure: Structure, frame: pd.DataFrame) -> tuple[Floats, NDArray[Any]]:
-    """Times or places of all rows, shape (rows, columns), and the distinct ones in order."""
-    columns = []
-    visits: NDArray[Any] = np.zeros(0)
-    for name in structure.columns:
-        if structure.counted:
-            codes, labels = pd.factorize(frame[name], sort=True)
-            _check_order(name, labels)
-            visits, values = np.asarray(labels), codes
-        elif is_numeric(frame[name]):
-            values = frame[name].to_numpy(dtype=float)
-        else:
-            raise DataError(
-                f"{type(structure).__name__} measures times, but {name!r} does not hold numbers; "
-                "make it days or months, or use a structure that counts visits, such as AR1."
-            )
-        columns.append(values)
-    if structure.counted and len(columns) > 1:
-        raise DataError(f"{type(structure).__name__} has one column of time, not {len(columns)}.")
-    times = np.stack(columns, axis=1).astype(np.float64)
-    if not structure.counted:
-        distinct = np.unique(times, axis=0)
-        visits = distinct[:, 0]
-        if len(columns) > 1:
-            visits = np.array([", ".join(f"{v:g}" for v in place) for place in distinct])
-    return times, visits
-
-
-def _check_order(name: str, labels: Any) -> None:
-    """Visits that are text stand in alphabetical order, where week10 is before week8.
-
-    Raises
-    ------
-    DataError
-        If the numbers in the text say another order.
-    """
-    if isinstance(labels, pd.CategoricalIndex) or not all(isinstance(v, str) for v in labels):
-        return
-    by_number = sorted(labels, key=lambda v: [int(n) for n in re.findall(r"\d+", v)])
-    if by_number != list(labels):
+def _check_some_pairs(structure: Structure, axes: tuple[Axis, ...], longest: int) -> None:
+    if longest < 2:
         raise DataError(
-            f"The visits in {name!r} are text, in the order {listed(labels)}, but their numbers "
-            f"say {listed(by_number)}. Make the column numbers, or a pandas.Categorical with "
-            "ordered categories."
+            f"No {structure.within!r} has more than one row, so {structure} has nothing to "
+            "learn from; is `within` the column of the patients?"
         )
+    for axis in axes:
+        if axis.longest < min(axis.size, 2):
+            raise DataError(
+                f"No {structure.within!r} has rows at two values of {axis.name!r}, so "
+                f"{axis.structure} has nothing to learn from; is `within` the column of the "
+                "patients?"
+            )
 
 
 def _check_distinct(

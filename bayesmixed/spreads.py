@@ -1,4 +1,4 @@
-"""Residual standard deviations that differ between visits, arms, or visits of an arm."""
+"""Residual standard deviations that differ between visits, outcomes and arms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesmixed._errors import DataError
-from bayesmixed.structure import Structure
+from bayesmixed.structure import Structure, dim_of
 
 type Integers = NDArray[np.int64]
 
@@ -24,7 +24,8 @@ class Spreads:
     structure : Structure
         Whose visits or arms have standard deviations of their own.
     labels : tuple
-        Of visits, of arms, or of both as ``"arm,visit"``: those that the data have.
+        Of visits, of arms, or of both as ``"arm,visit"``: those that the data have. Of a product
+        visits may be outcomes, or outcomes and visits.
     index : array of int, shape (rows,)
         Position in `labels` of each row's; -1 for a visit or arm that is not among them.
     """
@@ -41,10 +42,10 @@ class Spreads:
     @property
     def dim(self) -> str:
         """Name of the dimension."""
-        both = {("visit",): "visit", ("arm",): "arm", ("arm", "visit"): "cell"}
-        arm = ("arm",) if self.structure.by is not None else ()
-        visit = ("visit",) if self.structure.heterogeneous else ()
-        return f"residual_{both[*arm, *visit]}"
+        arm = ["arm"] if self.structure.by is not None else []
+        of = [dim_of("visit", column) for column, _ in _heterogeneous(self.structure)]
+        along = [*arm, *of]
+        return f"residual_{along[0] if len(along) == 1 else 'cell'}"
 
     @property
     def names(self) -> list[str]:
@@ -88,7 +89,12 @@ class Spreads:
 
 def _columns(structure: Structure) -> tuple[str, ...]:
     arm = (structure.by,) if structure.by is not None else ()
-    return (*arm, structure.columns[0]) if structure.heterogeneous else arm
+    return (*arm, *(factor.columns[0] for _, factor in _heterogeneous(structure)))
+
+
+def _heterogeneous(structure: Structure) -> list[tuple[str, Structure]]:
+    """The factors whose visits have standard deviations of their own."""
+    return [each for each in structure.factors.items() if each[1].heterogeneous]
 
 
 def _labels(structure: Structure, frame: pd.DataFrame) -> list[Any]:

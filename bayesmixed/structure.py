@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from bayesmixed.backend import Array
@@ -45,6 +45,27 @@ class CorrelationParameter:
         """The default of each element."""
         return self.prior if isinstance(self.prior, tuple) else (self.prior,)
 
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is a correlation matrix."""
+        return self.priors[0].support == "correlation"
+
+    def of(self, column: str) -> CorrelationParameter:
+        """The same as a parameter of a product's factor, the one over a column."""
+        return replace(self, name=name_of(self.name, column), dim=dim_of(self.dim, column))
+
+
+def name_of(parameter: str, column: str) -> str:
+    """Name of a factor's parameter in a product; the parameter's own where there is one factor."""
+    return f"{parameter}_{column}" if column else parameter
+
+
+def dim_of(dim: str, column: str) -> str:
+    """What a factor's parameter runs over in a product: the column, or such as its lags."""
+    if not (dim and column):
+        return dim
+    return column if dim == "visit" else f"{column}_{dim}"
+
 
 type Derived = Callable[[Mapping[str, Array]], Array]
 
@@ -59,6 +80,7 @@ class Structure:
         Column with the visit or time; several for places in space.
     within : str
         Column whose values share a series, such as the patient. Different series are independent.
+        The factors of a `Product` leave it out.
     heterogeneous : bool
         Whether each visit has a standard deviation of its own.
     by : str, optional
@@ -87,7 +109,7 @@ class Structure:
     """
 
     time: str | tuple[str, ...]
-    within: str
+    within: str = ""
     heterogeneous: bool = False
     by: str | None = None
 
@@ -97,6 +119,13 @@ class Structure:
     equally_spaced = False
     #: Whether all times of a series are alike, so that their number in the longest one matters.
     exchangeable = False
+    #: Whether the order of the visits matters.
+    ordered = True
+
+    @property
+    def factors(self) -> Mapping[str, Structure]:
+        """What the correlation is a product of, by what the names of its parameters end in."""
+        return {"": self}
 
     @property
     def columns(self) -> tuple[str, ...]:

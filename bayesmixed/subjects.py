@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesmixed._errors import BayesmixedError, DataError, listed
+from bayesmixed.axes import Axis
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.groups import Groups, parents
@@ -63,12 +64,16 @@ class Places:
         structure = series.structure
         if structure.by is not None:
             arm = _found(structure.by, frame[structure.by], series.arms)
-        if structure.counted:
-            (name,) = structure.columns
-            times = _found(name, frame[name], series.visits)[:, None].astype(np.float64)
-        else:
-            times = frame[list(structure.columns)].to_numpy(dtype=np.float64)
+        times = np.column_stack([_times(axis, frame) for axis in series.axes])
         return cls(pd.factorize(frame[structure.within])[0], arm, times)
+
+
+def _times(axis: Axis, frame: pd.DataFrame) -> Floats:
+    columns = list(axis.structure.columns)
+    if not axis.structure.counted:
+        return frame[columns].to_numpy(dtype=np.float64)
+    (name,) = columns
+    return _found(name, frame[name], axis.visits)[:, None].astype(np.float64)
 
 
 def _found(name: str, values: pd.Series, known: object) -> Integers:

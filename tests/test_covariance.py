@@ -29,11 +29,25 @@ SIZES = range(2, 7)
 SPREAD = 2.0
 
 
+def _made(name, time="t"):
+    """A structure of the catalogue; the product is one of outcomes by these times."""
+    if name == "Product":
+        first, second = bm.Unstructured(time="outcome"), bm.AR1(time=time)
+        return bm.Product(first, second, within="id")
+    return STRUCTURES[name](time=time, within="id")
+
+
 def _draw(structure, size, rng, edge=False):
     """Parameters from their default priors, or close to the ends of their supports."""
+    sizes = dict.fromkeys(structure.factors, size)
+    return _values(structure.parameters(size, SPREAD), sizes, rng, edge)
+
+
+def _values(parameters, sizes, rng, edge=False):
     values = {}
-    for parameter in structure.parameters(size, SPREAD):
+    for parameter in parameters:
         if parameter.prior == bm.Prior("LKJ", eta=2):
+            size = sizes["" if parameter.dim == "visit" else parameter.dim]
             z = rng.normal(size=(size, size + (0 if edge else 3)))
             P = np.corrcoef(z)
             values[parameter.name] = (P + P.T) / 2  # corrcoef rounds its two halves apart
@@ -77,7 +91,14 @@ TEXTBOOK = {
     "Matern": lambda p, i, j, s, t: (
         (1 + 3**0.5 * (t - s) / p["range"]) * np.exp(-(3**0.5) * (t - s) / p["range"])
     ),
+    # Of cells (outcome, visit), as many visits as outcomes, visits fastest.
+    "Product": lambda p, i, j, s, t: _un_ar(p["cor_residual_outcome"], p["phi_visit"])[i, j],
 }
+
+
+def _un_ar(R, phi):
+    lags = abs(np.subtract.outer(*[np.arange(len(R))] * 2))
+    return np.kron(R, phi**lags)
 
 
 def _arma(phi, theta, lag):
@@ -102,6 +123,8 @@ def _toeplitz(partial):
 
 
 def _times(structure, size, rng):
+    if len(structure.columns) > 1:
+        return np.indices((size, size)).reshape(2, -1).T.astype(float)
     grid = np.arange(size) if structure.counted else np.sort(rng.uniform(0, 5, size))
     return grid[:, None].astype(float)
 
@@ -110,12 +133,13 @@ def _times(structure, size, rng):
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_matrices_are_those_of_the_textbooks(name, size):
     rng = np.random.default_rng(size)
-    structure = STRUCTURES[name](time="t", within="id")
+    structure = _made(name, "visit" if name == "Product" else "t")
     values, times = _draw(structure, size, rng), _times(structure, size, rng)
-    found = np.broadcast_to(structure.matrix(values, times), (size, size))
+    rows = len(times)
+    found = np.broadcast_to(structure.matrix(values, times), (rows, rows))
     np.testing.assert_allclose(np.diag(found), 1.0, atol=1e-12)
-    for i in range(size):
-        for j in range(i + 1, size):
+    for i in range(rows):
+        for j in range(i + 1, rows):
             expected = TEXTBOOK[name](values, i, j, times[i, 0], times[j, 0])
             # The moving-average form of an ARMA process is cut off after 20,000 terms.
             assert found[i, j] == pytest.approx(expected, abs=1e-9)
@@ -125,12 +149,12 @@ def test_matrices_are_those_of_the_textbooks(name, size):
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_matrices_are_positive_definite_over_the_whole_support(name):
     rng = np.random.default_rng(4)
-    structure = STRUCTURES[name](time="t", within="id")
+    structure = _made(name)
     for edge in (False, True):
         for _ in range(40):
             size = int(rng.integers(2, 7))
-            values = _draw(structure, size, rng, edge)
-            P = np.broadcast_to(structure.matrix(values, _times(structure, size, rng)), (size,) * 2)
+            values, times = _draw(structure, size, rng, edge), _times(structure, size, rng)
+            P = np.broadcast_to(structure.matrix(values, times), (len(times),) * 2)
             assert np.linalg.eigvalsh(P).min() > -1e-10, values
 
 
@@ -182,6 +206,7 @@ def _patchy(seed=1):
     frame = pd.DataFrame({"id": np.repeat(np.arange(12), 5), "visit": np.tile(np.arange(5), 12)})
     frame["arm"] = np.where(frame["id"] % 3 == 0, "old", "new")
     frame["time"] = frame["visit"] + rng.uniform(0, 0.9, len(frame))
+    frame["outcome"] = np.where(frame["visit"] % 2, "sbp", "dbp")
     frame["y"] = rng.normal(size=len(frame))
     return frame.sample(frac=0.75, random_state=seed)
 
@@ -206,12 +231,11 @@ def _without_effects(series):
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_density_and_slopes_of_series(name):
     """Against SciPy's normal patient by patient, and finite differences."""
-    made = STRUCTURES[name]
-    time = "visit" if made.counted else "time"
+    time = "visit" if STRUCTURES[name].counted else "time"
     frame, rng = _patchy(), np.random.default_rng(2)
-    structure = made(time=time, within="id")
+    structure = _made(name, time)
     series, members = _series(structure, frame)
-    values = _draw(structure, series.size, rng)
+    values = _values(series.parameters, {axis.column: axis.size for axis in series.axes}, rng)
     P = np.broadcast_to(
         structure.matrix(values, series.times), (len(series.lengths), *[series.times.shape[1]] * 2)
     ).copy()
@@ -221,7 +245,9 @@ def test_density_and_slopes_of_series(name):
     expected = 0.0
     for p, rows in members:
         assert frame["id"].iloc[rows].nunique() == 1
-        assert (np.diff(frame[time].iloc[rows]) > 0).all()
+        assert (
+            frame[list(structure.columns)].iloc[rows].apply(tuple, axis=1).is_monotonic_increasing
+        )
         sd, m = np.exp(log_sd[rows]), len(rows)
         normal = stats.multivariate_normal(mu[rows], sd[:, None] * P[p, :m, :m] * sd)
         expected += normal.logpdf(y[rows])
@@ -335,6 +361,11 @@ MODELS = {
     "by arm": {"residual": bm.AR1(time="visit", within="id", by="arm")},
     "unstructured": {"residual": bm.Unstructured(time="visit", within="id", heterogeneous=True)},
     "toeplitz by arm": {"residual": bm.Toeplitz(time="visit", within="id", by="arm")},
+    "outcome by visit": {
+        "residual": bm.Product(
+            bm.Unstructured(time="outcome"), bm.Toeplitz(time="visit"), within="id", by="arm"
+        )
+    },
     "with known sds": {
         "residual": bm.Exponential(time="time", within="id", nugget=True),
         "sampling_sd": "sd",

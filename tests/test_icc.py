@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from made import from_priors
 from scipy import integrate, special, stats
 from scipy.special import expit
 
@@ -468,3 +469,17 @@ def test_the_curve_over_a_predictor(sleepstudy, tmp_path):
         assert made.save_plot(tmp_path / "picture.png").stat().st_size > 5_000
         assert "equal-tailed" in made.caption
         assert made.references
+
+
+def test_residual_sds_that_differ_by_visit_are_averaged_over_the_rows():
+    """On the scale of their logarithm, as known ones; and those of a visit at that visit."""
+    residual = bm.AR1(time="age", within="Subject", heterogeneous=True)
+    data = bm.datasets.load("orthodont")
+    fit = from_priors(bm.Model("distance ~ age + (1 | Subject)", data, residual=residual), 5)
+    between = fit.posterior["sd_Subject"].to_numpy()[..., 0] ** 2
+    sigma = fit.posterior["sigma"].to_numpy()
+    found = bm.icc(fit).draws["latent"][..., 0, 0]
+    mean = np.exp(np.log(sigma).mean(axis=-1))
+    np.testing.assert_allclose(found, between / (between + mean**2))
+    found = bm.icc(fit, at={"age": [8, 14]}).draws["latent"][..., 1, 0]
+    np.testing.assert_allclose(found, between / (between + sigma[..., 3] ** 2))

@@ -188,11 +188,11 @@ def _typed_prior(text: str) -> tuple[str, dict[str, Any]]:
 
 def _structure(values: Mapping[str, Any]) -> Any:
     """A residual structure from ``structure = "AR1"`` and its fields."""
-    if not {"structure", "time", "within"} <= set(values):
+    if not {"structure", "within"} <= set(values):
         raise bm.BayesmixedError(
             '[residual] needs structure (such as "AR1"), time and within, the names of columns.'
         )
     try:
         return structure_from(values)
-    except TypeError as error:
+    except (KeyError, TypeError) as error:
         raise bm.BayesmixedError(f"[residual]: {error}.") from error

@@ -160,7 +160,11 @@ def average_row(fit: Fit, at: Any = None) -> AverageRow:
         trials=np.ones(count) if design.family.has_trials else None,
         sampling_sd=np.array(known) if known else None,
     )
-    centre = linear_predictor(fit, averaged, "average").centre
+    centre = dict(linear_predictor(fit, averaged, "average").centre)
+    if design.spreads is not None:
+        sigma = design.family.parameter("sigma")
+        each = [fit.constant(sigma, one) @ w for one, w in zip(rows, weights, strict=True)]
+        centre["sigma"] = np.stack(each, axis=-1)
     return AverageRow(values, averaged, centre, _variances(fit, rows, weights))
 
 

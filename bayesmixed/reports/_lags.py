@@ -1,8 +1,12 @@
-"""How residuals of a series go together, pair of visits by pair, or by their distance in time."""
+"""How residuals of a series go together, pair of visits by pair, or by their distance in time.
+
+Of a product's factors each is an axis of its own: pairs along it differ in nothing else.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -10,31 +14,55 @@ from numpy.typing import NDArray
 
 from bayesmixed.fit import Fit
 from bayesmixed.series import Series
+from bayesmixed.structure import dim_of
 
 type Floats = NDArray[np.float64]
 
 FEWEST_PAIRS = 3
 
 
+type Where = tuple[int, tuple[NDArray[np.intp], NDArray[np.intp]]]
+type Rows = dict[tuple[Any, ...], Where]
+
+
 def times_of(series: Series) -> Floats:
     """Coordinates of the distinct visits, shape (visits, columns)."""
-    if series.structure.counted:
-        return np.arange(series.size, dtype=np.float64)[:, None]
     inside = np.arange(series.times.shape[1]) < series.lengths[:, None]
     return np.unique(series.times[inside], axis=0)
 
 
-def fitted(fit: Fit, series: Series, times: Floats) -> Floats:
-    """Correlations of the visits, shape (chain, draw, arm, visit, visit)."""
-    posterior = fit.posterior
-    names = [p.name for p in series.parameters]
+def fitted(
+    fit: Fit, series: Series, times: Floats, rows: Rows
+) -> tuple[dict[tuple[Any, ...], Floats], Floats]:
+    """Correlation in every draw, the mean over each row's pairs, and posterior means of all.
+
+    Of the matrices one is in memory at a time.
+
+    Returns
+    -------
+    by_row : dict
+        By the keys of `rows`, arrays of shape (chain, draw).
+    mean : array, shape (arm, visit, visit)
+    """
+    posterior, size = fit.posterior, len(times)
     shape = (posterior.sizes["chain"], posterior.sizes["draw"])
-    values = {name: posterior[name].to_numpy() for name in names}
-    found = np.empty((*shape, len(series.arms), len(times), len(times)))
-    for at in np.ndindex(*shape, len(series.arms)):
-        own = at if series.structure.by is not None else at[:2]
-        found[at] = series.structure.matrix({n: v[own] for n, v in values.items()}, times)
-    return found
+    values = {p.name: posterior[p.name].to_numpy() for p in series.parameters}
+    mean = np.zeros((len(series.arms), size, size))
+    found = {key: np.empty(shape) for key in rows}
+    for a in range(len(series.arms)):
+        mine = {key: i * size + j for key, (arm, (i, j)) in rows.items() if arm == a}
+        places = np.concatenate(list(mine.values()))
+        counts = np.array([len(each) for each in mine.values()])
+        own = np.empty((len(mine), *shape))
+        for at in np.ndindex(*shape):
+            where = at if series.structure.by is None else (*at, a)
+            P = series.structure.matrix({n: v[where] for n, v in values.items()}, times)
+            mean[a] += P
+            sums = np.add.reduceat(np.broadcast_to(P, (size, size)).ravel()[places],
+                                   np.cumsum(counts) - counts)  # fmt: skip
+            own[:, *at] = sums / counts
+        found |= dict(zip(mine, own, strict=True))
+    return found, mean / np.prod(shape)
 
 
 @dataclass(frozen=True)
@@ -111,34 +139,53 @@ def pairs_of(series: Series, times: Floats, residual: Floats) -> Pairs:
     return found
 
 
-type Where = tuple[int, tuple[NDArray[np.intp], NDArray[np.intp]]]
+def by_pair(series: Series, times: Floats, which: int = 0) -> Rows:
+    """Every pair of visits of an axis, by arm and labels, all else the same."""
+    i, j = _alike(series, times, which)
+    labels = series.axes[which].labels[dim_of("visit", series.axes[which].column)]
+    own = times[:, _columns(series, which)]
+    visit = np.unique(own, axis=0, return_inverse=True)[1].ravel()
+    first, last = visit[i], visit[j]
+    found: Rows = {}
+    for a, arm in enumerate(series.arms):
+        for one, other in combinations(range(len(labels)), 2):
+            mine = (first == one) & (last == other)
+            if mine.any():
+                found[arm, labels[one], labels[other]] = (a, (i[mine], j[mine]))
+    return found
 
 
-def by_pair(series: Series) -> dict[tuple[object, ...], Where]:
-    """Every pair of visits, by arm and labels."""
-    labels = series.labels("visit")
-    return {
-        (arm, labels[i], labels[j]): (a, (np.array([i]), np.array([j])))
-        for a, arm in enumerate(series.arms)
-        for i in range(len(labels))
-        for j in range(i + 1, len(labels))
-    }
-
-
-def by_lag(series: Series, times: Floats) -> dict[tuple[object, ...], Where]:
-    """Pairs of visits in up to 30 classes of distance; of counted visits each lag is one."""
-    i, j = np.triu_indices(len(times), 1)
-    apart = np.linalg.norm(times[i] - times[j], axis=1)
-    if series.structure.counted:
+def by_lag(series: Series, times: Floats, which: int = 0) -> Rows:
+    """Pairs of visits of an axis in up to 30 classes of distance; counted, each lag is one."""
+    i, j = _alike(series, times, which)
+    own = times[:, _columns(series, which)]
+    apart = np.linalg.norm(own[i] - own[j], axis=1)
+    if series.axes[which].structure.counted:
         classes: dict[float, NDArray[np.bool_]] = {
             int(lag): apart == lag for lag in np.unique(apart)
         }
     else:
         edges = np.linspace(0, apart.max(), 31)
-        which = np.digitize(apart, edges[1:-1])
-        classes = {round(float(apart[which == k].mean()), 3): which == k for k in np.unique(which)}
+        inside = np.digitize(apart, edges[1:-1])
+        classes = {
+            round(float(apart[inside == k].mean()), 3): inside == k for k in np.unique(inside)
+        }
     return {
         (arm, lag): (a, (i[mine], j[mine]))
         for a, arm in enumerate(series.arms)
         for lag, mine in classes.items()
     }
+
+
+def _columns(series: Series, which: int) -> slice:
+    """Where the times of an axis are among the columns."""
+    widths = [len(axis.structure.columns) for axis in series.axes]
+    return slice(sum(widths[:which]), sum(widths[: which + 1]))
+
+
+def _alike(series: Series, times: Floats, which: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Pairs of visits that differ along one axis only."""
+    i, j = np.triu_indices(len(times), 1)
+    rest = np.delete(times, np.r_[_columns(series, which)], axis=1)
+    same = (rest[i] == rest[j]).all(axis=1)
+    return i[same], j[same]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,13 +11,16 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from bayesmixed._errors import BayesmixedError
+from bayesmixed.axes import Axis
 from bayesmixed.fit import Fit
 from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.reports._lags import (
     Pairs,
+    Rows,
     by_lag,
     by_pair,
     fitted,
@@ -25,12 +28,15 @@ from bayesmixed.reports._lags import (
     residuals_of,
     times_of,
 )
-from bayesmixed.reports._report import Report, convergence_caveats, interval
+from bayesmixed.reports._report import Picture, Report, convergence_caveats, interval
 from bayesmixed.series import Series
+from bayesmixed.structure import dim_of
 
 type Floats = NDArray[np.float64]
 
 _MOST_VISITS = 12
+_MOST_CELLS = 24
+_LAG = "lag"
 
 
 def residual_correlation(fit: Fit) -> Report:
@@ -46,15 +52,21 @@ def residual_correlation(fit: Fit) -> Report:
     fit : Fit
         A fit with ``residual=``.
 
+    Of a `Product` each factor is shown by itself, from pairs that differ in nothing else: two
+    outcomes at the same visit, two visits of the same outcome.
+
     Returns
     -------
     Report
         Rows (arm, visit, other) or, beyond 12 visits and for places in space, (arm, lag): fitted
-        mean, sd and interval, ``observed``, and the number of ``pairs`` that it is from.
-        Pictures: ``matrix`` (up to 12 visits; above the diagonal observed, below fitted),
-        ``correlogram`` and ``semivariogram`` (half the mean square of the difference of two
-        standardised residuals by their distance, over the fitted 1 - correlation), which is the
-        clearer one where times are irregular.
+        mean, sd and interval, ``observed``, and the number of ``pairs`` that it is from. Of a
+        product rows (arm, factor, visit, other), where ``visit`` is ``"lag"`` beyond 12 visits.
+        Pictures: ``matrix`` (up to 12 visits; above the diagonal observed, below fitted), of a
+        product one for each factor, by its column, and ``cells`` (up to 24 pairs of an outcome
+        and a visit), where an observed pattern that is no product shows; ``correlogram`` and
+        ``semivariogram`` (half the mean square of the difference of two standardised residuals by
+        their distance, over the fitted 1 - correlation), which is the clearer one where times are
+        irregular, of a product over its second factor.
 
     Raises
     ------
@@ -83,37 +95,33 @@ def residual_correlation(fit: Fit) -> Report:
             'residual=, such as bm.AR1(time="visit", within="patient").'
         )
     times = times_of(series)
-    P, pairs = fitted(fit, series, times), pairs_of(series, times, residuals_of(fit))
-    many = len(times) > _MOST_VISITS or times.shape[1] > 1
-    rows = by_lag(series, times) if many else by_pair(series)
-    table, draws = {}, {}
-    for key, (arm, at) in rows.items():
-        mine = P[:, :, arm][..., at[0], at[1]].mean(axis=-1)
-        found = xr.DataArray(mine, dims=("chain", "draw"))
-        draws[" ".join(str(part) for part in key if part != "")] = found
-        table[key] = {
-            **{k: float(v) for k, v in interval(found).items()},
+    pairs = pairs_of(series, times, residuals_of(fit))
+    rows = _rows(series, times)
+    last = max(k for k, axis in enumerate(series.axes) if axis.size > 1)
+    lags: Rows = {(_LAG, *key): where for key, where in by_lag(series, times, last).items()}
+    draws, mean = fitted(fit, series, times, rows | lags)
+    curves = {key: draws[key] for key in lags}
+    over = series, series.axes[last], lags
+    labelled = {key: xr.DataArray(draws[key], dims=("chain", "draw")) for key in rows}
+    table = {
+        key: {
+            **{k: float(v) for k, v in interval(labelled[key]).items()},
             "observed": pairs.correlation(arm, at),
             "pairs": int(pairs.counts[arm][at].sum()),
         }
+        for key, (arm, at) in rows.items()
+    }
     frame = pd.DataFrame(table).T.astype({"pairs": int})
-    frame.index = frame.index.set_names(["arm", "lag"] if many else ["arm", "visit", "other"])
+    frame.index = frame.index.set_names(_levels(series))
     if series.structure.by is None:
         frame = frame.droplevel("arm")
-    pictures = {
-        "correlogram": partial(correlogram, series, times, P, pairs),
-        "semivariogram": partial(_semivariogram, series, times, P, pairs),
-    }
-    if not many and len(series.arms) == 1:
-        visits = range(len(times))
-        observed = np.array([[pairs.correlation(0, (i, j)) for j in visits] for i in visits])
-        matrix = partial(_matrix, series, P[:, :, 0].mean(axis=(0, 1)), observed)
-        pictures = {"matrix": matrix, **pictures}
+    shown = _matrices(series, times, frame, mean, pairs) if len(series.arms) == 1 else {}
+    within = _subject(series)
     return Report(
         "Residual correlation",
         frame,
-        xr.Dataset(draws),
-        f"Correlation of residuals of one {series.structure.within} at two visits, given the "
+        xr.Dataset({" ".join(str(p) for p in k if p != ""): v for k, v in labelled.items()}),
+        f"Correlation of residuals of one {within}, given the "
         f"predictors and the groups' effects: as fitted by {series.structure} (posterior means and "
         "95 % equal-tailed intervals), and as observed in the residuals at posterior means.",
         (
@@ -122,43 +130,144 @@ def residual_correlation(fit: Fit) -> Report:
             *convergence_caveats(fit),
         ),
         ("Diggle, Heagerty, Liang & Zeger (2002), Analysis of Longitudinal Data, ch. 3.",),
-        pictures,
+        {
+            **shown,
+            "correlogram": partial(_correlogram, *over, curves, pairs),
+            "semivariogram": partial(
+                _semivariogram, series, series.axes[last], lags, curves, pairs
+            ),
+        },
     )
 
 
-def _matrix(series: Series, fitted: Floats, observed: Floats, ax: Axes | None) -> Axes:
+def _subject(series: Series) -> str:
+    """Whose residuals they are, and where two of them differ."""
+    if len(series.axes) == 1:
+        return f"{series.structure.within} at two visits"
+    names = " or two of ".join(axis.name for axis in series.axes)
+    return f"{series.structure.within} at two of {names}, the other being the same"
+
+
+def _many(axis: Axis) -> bool:
+    return axis.size > _MOST_VISITS or len(axis.structure.columns) > 1
+
+
+def _rows(series: Series, times: Floats) -> Rows:
+    """What the table has a row for, by arm and, of a product, by factor."""
+    if len(series.axes) == 1:
+        (axis,) = series.axes
+        return by_lag(series, times) if _many(axis) else by_pair(series, times)
+    found: Rows = {}
+    for k, axis in enumerate(series.axes):
+        way, mark = (by_lag, (_LAG,)) if _many(axis) else (by_pair, ())
+        if axis.size > 1:
+            own = way(series, times, k)
+            found |= {(arm, axis.name, *mark, *key): at for (arm, *key), at in own.items()}
+    return found
+
+
+def _levels(series: Series) -> list[str]:
+    """Names of the table's levels."""
+    if len(series.axes) > 1:
+        return ["arm", "factor", "visit", "other"]
+    return ["arm", "lag"] if _many(series.axes[0]) else ["arm", "visit", "other"]
+
+
+def _matrices(
+    series: Series, times: Floats, table: pd.DataFrame, mean: Floats, pairs: Pairs
+) -> dict[str, Picture]:
+    """Pictures of matrices: of visits, or of each factor's and of both together."""
+    found: dict[str, Picture] = {}
+    for axis in series.axes:
+        if _many(axis) or axis.size < 2:
+            continue
+        labels = axis.labels[dim_of("visit", axis.column)]
+        own = table if not axis.column else table.xs(axis.name, level="factor")
+        both = np.full((2, axis.size, axis.size), np.nan)
+        columns = own["mean"].to_numpy(), own["observed"].to_numpy()
+        for (one, other), *values in zip(own.index.to_flat_index(), *columns, strict=True):
+            at = labels.index(one), labels.index(other)
+            both[:, *at] = both[:, *at[::-1]] = values
+        found[axis.name if axis.column else "matrix"] = partial(_matrix, axis.name, labels, *both)
+    if len(series.axes) > 1 and len(times) <= _MOST_CELLS:
+        cells = range(len(times))
+        observed = np.array([[pairs.correlation(0, (i, j)) for j in cells] for i in cells])
+        name = ", ".join(axis.name for axis in series.axes)
+        found["cells"] = partial(_matrix, name, _cells(series, times), mean[0], observed)
+    return found
+
+
+def _cells(series: Series, times: Floats) -> list[str]:
+    """Labels of the distinct visits of a product."""
+    parts, first = [], 0
+    for axis in series.axes:
+        own = times[:, first : first + len(axis.structure.columns)]
+        first += own.shape[1]
+        labels = axis.labels[dim_of("visit", axis.column)]
+        where = np.unique(own, axis=0, return_inverse=True)[1].ravel()
+        parts.append([str(labels[k]) for k in where])
+    return [", ".join(each) for each in zip(*parts, strict=True)]
+
+
+def _matrix(
+    name: str, labels: list[Any], fitted: Floats, observed: Floats, ax: Axes | None
+) -> Axes:
     """Fitted correlations below the diagonal, observed ones above it."""
-    size = series.size
+    size = len(labels)
+    texts = [str(label) for label in labels]
+    many = size >= _MOST_VISITS
     if ax is None:
-        _, ax = plt.subplots(figsize=(1.2 + 0.7 * size, 1 + 0.62 * size), layout="constrained")
+        side = max((0.42 if many else 0.65) * size, 2.8)
+        wide = 0.08 * max(map(len, texts))
+        figure = (1.4 + side + wide, 0.7 + side + (wide if _is_long(texts) else 0.0))
+        _, ax = plt.subplots(figsize=figure, layout="constrained")
     shown = np.where(np.tri(size, dtype=bool), fitted, observed)
+    np.fill_diagonal(shown, 1.0)
     image = ax.imshow(shown, cmap="RdBu_r", vmin=-1, vmax=1)
     for i, j in np.ndindex(size, size):
         if i != j and np.isfinite(shown[i, j]):
             dark = abs(shown[i, j]) > 0.6
-            ax.text(j, i, f"{shown[i, j]:.2f}", ha="center", va="center", fontsize=8,
+            ax.text(j, i, f"{shown[i, j]:.2f}", ha="center", va="center", fontsize=6 if many else 8,
                     color="white" if dark else "black")  # fmt: skip
-    labels = [str(v) for v in series.labels("visit")]
-    ax.set_xticks(range(size), labels)
-    ax.set_yticks(range(size), labels)
-    name = ", ".join(series.structure.columns)
+    ax.set_xticks(range(size), texts, rotation=90 if _is_long(texts) else 0)
+    ax.set_yticks(range(size), texts)
     ax.set_xlabel(f"{name} (above the diagonal: observed)")
     ax.set_ylabel(f"{name} (below: fitted)")
     ax.figure.colorbar(image, ax=ax, label="correlation", shrink=0.8)
     return ax
 
 
-def correlogram(series: Series, times: Floats, P: Floats, pairs: Pairs, ax: Axes | None) -> Axes:
+def _is_long(texts: list[str]) -> bool:
+    """Whether labels beside each other would overlap."""
+    return max(map(len, texts)) > 6
+
+
+def _correlogram(
+    series: Series,
+    axis: Axis,
+    lags: Rows,
+    curves: Mapping[tuple[Any, ...], Floats],
+    pairs: Pairs,
+    ax: Axes | None,
+) -> Axes:
     """Fitted correlations with their 95 % band over the observed ones, by distance in time."""
-    ax = _by_distance(series, times, P, pairs.correlation, ax)
+    ax = _by_distance(series, axis, lags, curves, pairs.correlation, ax)
     ax.axhline(0, color=GREY, linewidth=0.8)
     ax.set_ylabel("residual correlation")
     return ax
 
 
-def _semivariogram(series: Series, times: Floats, P: Floats, pairs: Pairs, ax: Axes | None) -> Axes:
+def _semivariogram(
+    series: Series,
+    axis: Axis,
+    lags: Rows,
+    curves: Mapping[tuple[Any, ...], Floats],
+    pairs: Pairs,
+    ax: Axes | None,
+) -> Axes:
     """Half the mean square of differences of standardised residuals, over 1 - correlation."""
-    ax = _by_distance(series, times, 1 - P, pairs.semivariance, ax)
+    left = {key: 1 - values for key, values in curves.items()}
+    ax = _by_distance(series, axis, lags, left, pairs.semivariance, ax)
     ax.axhline(1, color=GREY, linewidth=0.8, linestyle="--")
     ax.set_ylim(bottom=0)
     ax.set_ylabel("semivariance of standardised residuals")
@@ -167,8 +276,9 @@ def _semivariogram(series: Series, times: Floats, P: Floats, pairs: Pairs, ax: A
 
 def _by_distance(
     series: Series,
-    times: Floats,
-    fitted: Floats,
+    axis: Axis,
+    lags: Rows,
+    fitted: Mapping[tuple[Any, ...], Floats],
     observed: Callable[[int, Any], float],
     ax: Axes | None,
 ) -> Axes:
@@ -177,17 +287,18 @@ def _by_distance(
         _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
     styles = zip((BLUE, ORANGE, GREY) * len(series.arms), "osD^v" * len(series.arms), strict=False)
     for (a, arm), (colour, marker) in zip(enumerate(series.arms), styles, strict=False):
-        mine = [(lag, at) for (own, lag), (_, at) in by_lag(series, times).items() if own == arm]
-        lags = np.array([lag for lag, _ in mine], dtype=float)
-        curves = np.stack([fitted[:, :, a][..., i, j].mean(axis=-1) for _, (i, j) in mine], axis=-1)
-        low, high = np.quantile(curves, [0.025, 0.975], axis=(0, 1))
-        points = [observed(a, at) for _, at in mine]
+        mine = {key[-1]: key for key, (own, _) in lags.items() if own == a}
+        at = np.array(list(mine), dtype=float)
+        curve = np.stack([fitted[key] for key in mine.values()], axis=-1)
+        low, high = np.quantile(curve, [0.025, 0.975], axis=(0, 1))
+        points = [observed(a, lags[key][1]) for key in mine.values()]
         tail = f" ({arm})" if arm != "" else ""
-        ax.fill_between(lags, low, high, color=colour, alpha=0.25, linewidth=0)
-        ax.plot(lags, curves.mean(axis=(0, 1)), color=colour, label=f"fitted, 95 % band{tail}")
-        ax.scatter(lags, points, color=colour, marker=marker, s=14, label=f"observed{tail}")
-    ax.set_xlabel(f"distance in {', '.join(series.structure.columns)}"
-                  + (" (visits)" if series.structure.counted else ""))  # fmt: skip
+        ax.fill_between(at, low, high, color=colour, alpha=0.25, linewidth=0)
+        ax.plot(at, curve.mean(axis=(0, 1)), color=colour, label=f"fitted, 95 % band{tail}")
+        ax.scatter(at, points, color=colour, marker=marker, s=14, label=f"observed{tail}")
+    ax.set_xlabel(f"distance in {axis.name}" + (" (visits)" if axis.structure.counted else ""))
+    if axis.structure.counted:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(fontsize=8, frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
     return ax

@@ -75,16 +75,20 @@ def season(fit: Fit, terms: str | Sequence[str] | None = None) -> Report:
             'fit it with bm.AR1(time="week", within="district"), or bm.Independent(...).'
         )
     if len(series.structure.columns) > 1:
-        raise BayesmixedError("A season is one in time, and this structure has places in space.")
+        raise BayesmixedError(
+            "A season is one in time, and this structure goes over "
+            f"{listed(series.structure.columns)}."
+        )
     chosen = _chosen(fit, terms)
     times, after = times_of(series), residuals_of(fit)
     part = _seasonal(fit, chosen)
     before = after + part.mean(axis=(0, 1)) / sd_of(fit)
     pairs = [pairs_of(series, times, r) for r in (before, after)]
-    P = fitted(fit, series, times)
-    rows, curves = {}, {}
-    for key, (arm, at) in by_lag(series, times).items():
-        curves[key] = xr.DataArray(P[:, :, arm][..., at[0], at[1]].mean(axis=-1), dims=_DRAWS)
+    lags = by_lag(series, times)
+    found, _ = fitted(fit, series, times, lags)
+    curves = {key: xr.DataArray(values, dims=_DRAWS) for key, values in found.items()}
+    rows = {}
+    for key, (arm, at) in lags.items():
         rows[key] = {
             **dict(zip(("before", "after"), (p.correlation(arm, at) for p in pairs), strict=True)),
             "pairs": int(pairs[0].counts[arm][at].sum()),

@@ -85,6 +85,11 @@ def sphericity(fit: Fit, between: str | None = None) -> Report:
             "This report compares the covariance of visits with sphericity; fit the model with "
             'residual=, such as bm.Unstructured(time="visit", within="patient").'
         )
+    if len(series.axes) > 1:
+        raise BayesmixedError(
+            f"Sphericity is of one outcome over time, and {series.structure} goes over "
+            f"{' and '.join(axis.name for axis in series.axes)}. Fit one outcome at a time."
+        )
     if not 2 < series.size <= _MOST_VISITS:
         raise BayesmixedError(
             f"There are {series.size} visits; sphericity is a matter of 3 to {_MOST_VISITS}."
@@ -99,7 +104,7 @@ def sphericity(fit: Fit, between: str | None = None) -> Report:
             f"Only {len(rows)} values of {subject} have all {series.size} visits; classical tests "
             "need more of them. The model's own reports use every row."
         )
-    labels = [str(v) for v in series.labels("visit")]
+    labels = [str(v) for v in series.labels["visit"]]
     V, mean = _model(fit, places, rows)
     draws = _draws(fit, V, mean, labels)
     parts = {

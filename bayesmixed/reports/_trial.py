@@ -88,6 +88,7 @@ class Trial:
                 f"This report is for normal outcomes; for family {design.family.name} use "
                 "effects(fit, treatment, by=visit) and means()."
             )
+        _of_one_outcome(design)
         column, when = column_of(fit, treatment), column_of(fit, time)
         patient = _patient(design, patient)
         arms = _few(design, column, _MOST_ARMS, "arms")
@@ -146,6 +147,16 @@ class Trial:
         return (
             f"Means are averaged over the {len(self.people):,} values of {self.patient} in the "
             f"data, each with its own covariates and set to every {self.treatment} in turn."
+        )
+
+
+def _of_one_outcome(design: Design) -> None:
+    axes = () if design.series is None else design.series.axes
+    if len(axes) > 1:
+        raise BayesmixedError(
+            "A trial's analysis is of one outcome by visit, and this model's residuals go over "
+            f"{' and '.join(axis.name for axis in axes)}. For adjusted means of each outcome use "
+            "means(fit, treatment, by=...) and effects(fit, treatment, by=...)."
         )
 
 

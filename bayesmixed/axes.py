@@ -1,0 +1,179 @@
+"""Over what residuals are correlated: the distinct visits of a structure, or of each factor."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesmixed._errors import DataError, listed
+from bayesmixed.backend import Array
+from bayesmixed.data import is_numeric
+from bayesmixed.structure import CorrelationParameter, Derived, Structure, dim_of, name_of
+
+type Floats = NDArray[np.float64]
+type Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The distinct visits of a structure, or of a factor of one.
+
+    Parameters
+    ----------
+    structure : Structure
+        How measurements along it are correlated.
+    column : str
+        What names of its parameters end in; empty where it is the only one.
+    visits : array
+        Labels of the distinct visits in order; where times are measured, the distinct times, and
+        in space the distinct places, as text.
+    longest : int
+        Most distinct visits of a series.
+    spread : float
+        Half the largest distance within a series.
+    """
+
+    structure: Structure
+    column: str
+    visits: NDArray[Any]
+    longest: int
+    spread: float
+
+    @property
+    def size(self) -> int:
+        """Number of distinct visits."""
+        return len(self.visits)
+
+    @cached_property
+    def own(self) -> tuple[CorrelationParameter, ...]:
+        """What there is to learn, under the structure's own names; nothing of a single visit."""
+        if self.size < 2:
+            return ()
+        size = self.longest if self.structure.exchangeable else self.size
+        return self.structure.parameters(size, self.spread)
+
+    @property
+    def parameters(self) -> tuple[CorrelationParameter, ...]:
+        """The same under their names in the posterior."""
+        return tuple(parameter.of(self.column) for parameter in self.own)
+
+    @property
+    def derived(self) -> Mapping[str, tuple[str, Derived]]:
+        """See `Structure.derived`; in terms of the names in the posterior."""
+        if self.size < 2:
+            return {}
+        found = self.structure.derived(self.size).items()
+        return {
+            name_of(name, self.column): (dim_of(dim, self.column), partial(self._of_own, f))
+            for name, (dim, f) in found
+        }
+
+    def _of_own(self, function: Derived, values: Mapping[str, Array]) -> Array:
+        return function({p.name: values[name_of(p.name, self.column)] for p in self.own})
+
+    @property
+    def labels(self) -> dict[str, list[Any]]:
+        """Labels along everything that a parameter may run over (see `CorrelationParameter`)."""
+        visits = self.visits.tolist()
+        found: dict[str, list[Any]] = {
+            "visit": visits,
+            "lag": list(range(1, self.size)),
+            "band": list(range(1, self.size)),
+            "step": [f"{a}|{b}" for a, b in pairwise(visits)],
+        }
+        return {dim_of(dim, self.column): labels for dim, labels in found.items()}
+
+    @property
+    def name(self) -> str:
+        """The columns."""
+        return ", ".join(self.structure.columns)
+
+    @property
+    def note(self) -> str | None:
+        """What to know of times that are counted, where their distances differ."""
+        if not self.structure.equally_spaced or self.visits.dtype.kind not in "iuf":
+            return None
+        steps = np.unique(np.diff(self.visits))
+        if len(steps) < 2:
+            return None
+        return (
+            f"{type(self.structure).__name__} counts the visits in {self.name} as "
+            f"1 to {self.size}, though they lie {listed(steps.tolist())} apart; where the distance "
+            "matters use a structure of measured times, such as ContinuousAR1."
+        )
+
+    @classmethod
+    def of(
+        cls, structure: Structure, column: str, frame: pd.DataFrame, who: Integers
+    ) -> tuple[Axis, Floats]:
+        """Find the visits of a table, and those of all rows (see `Structure.matrix`).
+
+        Raises
+        ------
+        DataError
+            If measured times are not numbers, or visits are text in another order than theirs.
+        """
+        times, visits = _times(structure, frame, structure.ordered or not column)
+        order = np.argsort(who, kind="stable")
+        starts = np.flatnonzero(np.diff(who[order], prepend=-1))
+        ends = (ufunc.reduceat(times[order], starts) for ufunc in (np.maximum, np.minimum))
+        spread = float(np.subtract(*ends).max()) / 2
+        distinct = np.unique(np.column_stack([who, times]), axis=0)
+        longest = int(np.bincount(distinct[:, 0].astype(np.int64)).max())
+        return cls(structure, column, visits, longest, spread), times
+
+
+def _times(structure: Structure, frame: pd.DataFrame, ordered: bool) -> tuple[Floats, NDArray[Any]]:
+    """Times or places of all rows, shape (rows, columns), and the distinct ones in order."""
+    columns = []
+    visits: NDArray[Any] = np.zeros(0)
+    for name in structure.columns:
+        if structure.counted:
+            codes, labels = pd.factorize(frame[name], sort=True)
+            if ordered:
+                _check_order(name, labels)
+            visits, values = np.asarray(labels), codes
+        elif is_numeric(frame[name]):
+            values = frame[name].to_numpy(dtype=float)
+        else:
+            raise DataError(
+                f"{type(structure).__name__} measures times, but {name!r} does not hold numbers; "
+                "make it days or months, or use a structure that counts visits, such as AR1."
+            )
+        columns.append(values)
+    if structure.counted and len(columns) > 1:
+        raise DataError(f"{type(structure).__name__} has one column of time, not {len(columns)}.")
+    times = np.stack(columns, axis=1).astype(np.float64)
+    if not structure.counted:
+        distinct = np.unique(times, axis=0)
+        visits = distinct[:, 0]
+        if len(columns) > 1:
+            visits = np.array([", ".join(f"{v:g}" for v in place) for place in distinct])
+    return times, visits
+
+
+def _check_order(name: str, labels: Any) -> None:
+    """Visits that are text stand in alphabetical order, where week10 is before week8.
+
+    Raises
+    ------
+    DataError
+        If the numbers in the text say another order.
+    """
+    if isinstance(labels, pd.CategoricalIndex) or not all(isinstance(v, str) for v in labels):
+        return
+    by_number = sorted(labels, key=lambda v: [int(n) for n in re.findall(r"\d+", v)])
+    if by_number != list(labels):
+        raise DataError(
+            f"The visits in {name!r} are text, in the order {listed(labels)}, but their numbers "
+            f"say {listed(by_number)}. Make the column numbers, or a pandas.Categorical with "
+            "ordered categories."
+        )
