@@ -100,6 +100,7 @@ class AR1(Structure):
     """
 
     equally_spaced = True
+    goes_on = True
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``phi``."""
@@ -161,6 +162,7 @@ class ARMA11(Structure):
     """
 
     equally_spaced = True
+    goes_on = True
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``phi`` and ``theta``, flat on the square where the process is stationary."""

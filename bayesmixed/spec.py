@@ -158,6 +158,14 @@ class ModelSpec:
         return None if self.is_own else self.family.information.get(self.link.name)
 
     @property
+    def series(self) -> tuple[str, ...]:
+        """The columns that say whose rows are a series, when they were taken, and in which arm."""
+        if self.residual is None:
+            return ()
+        by = () if self.residual.by is None else (self.residual.by,)
+        return (*self.residual.columns, self.residual.within, *by)
+
+    @property
     def formula(self) -> str:
         """The model as lme4-style text."""
         left = self.response + (f" | trials({self.trials})" if self.trials else "")

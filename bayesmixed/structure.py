@@ -95,6 +95,8 @@ class Structure:
     counted = True
     #: Whether the distance of counted visits enters as a number of steps of one size.
     equally_spaced = False
+    #: Whether correlations with visits beyond those in the data follow from the same parameters.
+    goes_on = False
     #: Whether all times of a series are alike, so that their number in the longest one matters.
     exchangeable = False
 
