@@ -532,6 +532,32 @@ def test_bad_input_has_its_own_sentence(changed, message):
         bm.Model(formula, frame, **options)
 
 
+@pytest.mark.parametrize(
+    ("made", "given", "message"),
+    [
+        (bm.AR1, {"time": None}, r"AR1\(time=None\): name the column with the visit"),
+        (bm.Unstructured, {"time": 3}, r"time=3\): name the column"),
+        (bm.AR1, {"time": ("x", "y")}, "counts visits, which are one column"),
+        (bm.Exponential, {"time": ["x", "y"]}, r'time=\("x", "y"\)'),
+        (bm.Exponential, {"time": ()}, "name the column"),
+        (bm.CompoundSymmetry, {"within": None}, "whose values share a series"),
+        (bm.Toeplitz, {"within": ("a", "b")}, "whose values share a series"),
+        (bm.AR1, {"by": True}, "name one column that is constant"),
+        (bm.AR1, {"heterogeneous": "visit"}, "True or False"),
+        (bm.Toeplitz, {"bands": True}, "whole number from 1"),
+        (bm.Toeplitz, {"bands": 0}, "whole number from 1"),
+        (bm.Toeplitz, {"bands": 2.0}, "whole number from 1"),
+        (bm.Exponential, {"nugget": 0.1}, r"nugget=0.1\): True or False"),
+        (bm.Matern, {"nugget": "yes"}, "True or False"),
+        (bm.Matern, {"smoothness": 0.5}, "0.5 is Exponential"),
+        (bm.Matern, {"smoothness": True}, "1.5 or 2.5"),
+    ],
+)
+def test_wrong_fields_are_refused_at_once(made, given, message):
+    with pytest.raises(bm.BayesmixedError, match=message):
+        made(**({"time": "visit", "within": "id"} | given))
+
+
 def test_what_takes_rows_as_independent_is_refused(orthodont):
     fit = orthodont(ORTHODONT["ar1"])
     with pytest.raises(bm.BayesmixedError, match="correlated"):
