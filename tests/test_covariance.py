@@ -562,7 +562,7 @@ def test_what_takes_rows_as_independent_is_refused(orthodont):
     fit = orthodont(ORTHODONT["ar1"])
     with pytest.raises(bm.BayesmixedError, match="correlated"):
         fit.with_log_likelihood()
-    for report in (bm.loo, bm.residuals, bm.design_effect):
+    for report in (bm.loo, bm.residuals, bm.prior_sensitivity):
         with pytest.raises(bm.BayesmixedError, match="correlated"):
             report(fit)
     assert np.isfinite(bm.means(fit, "Sex", population="average").table["mean"]).all()
