@@ -199,7 +199,12 @@ def _conditional(P: Floats, seen: Floats, coming: int, rng: np.random.Generator)
     weights = np.linalg.solve(P[:, :s, :s], P[:, :s, s:])
     left = P[:, s:, s:] - P[:, s:, :s] @ weights
     z = rng.standard_normal((*seen.shape[:2], coming))
-    return np.asarray(seen @ weights + z @ square_root(left).mT)
+    try:
+        root = np.linalg.cholesky(left)
+    except np.linalg.LinAlgError:
+        # Two rows at one time are one and the same.
+        root = square_root(left)
+    return np.asarray(seen @ weights + z @ root.mT)
 
 
 def _patterns(past: Places, coming: Places) -> Iterator[_Alike]:

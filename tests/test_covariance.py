@@ -176,6 +176,23 @@ def test_flat_priors_of_toeplitz_correlations():
         assert stats.ks_2samp(draws[:, k], flat[:, k]).pvalue > 0.01
 
 
+def test_draws_from_the_prior_of_bands_are_flat_where_there_is_a_density():
+    """Against rejection: three bands on four visits, uniform where the matrix is one."""
+    frame = pd.DataFrame({"id": np.repeat(np.arange(3), 4), "visit": np.tile(np.arange(4), 3)})
+    frame["y"] = np.arange(12.0)
+    banded = bm.Toeplitz(time="visit", within="id", bands=3)
+    drawn = bm.Model("y ~ 1", frame, residual=banded).prior_predictive(draws=500, seed=1)
+    rho = drawn["prior"]["rho"].to_numpy()[0]
+    assert rho.shape == (500, 2)
+    assert np.isfinite(drawn["prior_predictive"]["y"]).all()
+    proposed = np.random.default_rng(1).uniform(-1, 1, (10_000, 2))
+    whole = np.arange(4.0)[:, None]
+    P = np.stack([banded.matrix({"rho": each}, whole) for each in proposed])
+    flat = proposed[np.linalg.eigvalsh(P).min(axis=-1) > 0]
+    for k in range(2):
+        assert stats.ks_2samp(rho[:, k], flat[:, k]).pvalue > 0.01
+
+
 def _patchy(seed=1):
     """Visits in no order, some missing, at whole and at broken times."""
     rng = np.random.default_rng(seed)

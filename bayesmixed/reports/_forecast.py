@@ -113,7 +113,12 @@ def forecast(
     [3, 3]
     """
     lookup(dict.fromkeys(_KINDS), kind, "kind of forecast")
-    need_independent(fit.design, "A forecast", "Use predict() for expected values.")
+    need_independent(
+        fit.design,
+        "A forecast that weighs in further visits",
+        'Use predict(fit, future, kind="outcome"): it draws visits of a patient in the fit given '
+        "the residuals that were seen. For patients with visits that are not in the fit, refit.",
+    )
     who = _patient(fit.design, group)
     later = fit.design.unobserved(future)
     check_can(later, kind)

@@ -169,7 +169,7 @@ def _given(fit: Fit, series: Kriging | None) -> str:
     count, rows = series.conditional, len(series.rows.y)
     return (
         f"Residuals of one series are drawn together ({fit.spec.residual}): "
-        + (f"in {count:,} of {rows:,} rows given those seen at other times" if count else "")
+        + (f"in {count:,} of {rows:,} rows given those seen at other times" * bool(count))
         + (", " if 0 < count < rows else "")
         + (f"in {rows - count:,} rows as a series of their own" if count < rows else "")
         + ". "
