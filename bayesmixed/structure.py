@@ -122,7 +122,7 @@ class Structure:
                 f"{name}(time={self.time!r}): {name} counts visits, which are one column; for "
                 "places in space use Exponential or Matern."
             )
-        if not _is_name(self.within):
+        if not isinstance(self.within, str):
             raise BayesmixedError(
                 f"{name}(within={self.within!r}): name the column whose values share a series, "
                 'such as within="patient".'
