@@ -65,14 +65,19 @@ class Kriging:
     rows : Design
         To draw.
     patterns : tuple of _Alike
+    history : Design, optional
+        Further rows that were seen, which count after those of the fit.
     """
 
     design: Design
     rows: Design
     patterns: tuple[_Alike, ...]
+    history: Design | None = None
 
     @classmethod
-    def of(cls, design: Design, rows: Design, whose: Whose = "new") -> Kriging:
+    def of(
+        cls, design: Design, rows: Design, whose: Whose = "new", history: Design | None = None
+    ) -> Kriging:
         """Find whose rows these are.
 
         Parameters
@@ -85,6 +90,8 @@ class Kriging:
             With "existing", rows of the fit's subjects at other times than those in the fit are
             drawn given the residuals that were seen. All else is drawn as a series of its own:
             subjects that are not in the fit, and times that were seen, as if measured anew.
+        history : Design, optional
+            Further rows that were seen, with outcomes.
 
         Raises
         ------
@@ -110,15 +117,14 @@ class Kriging:
             none = Places(places.who[:0], places.arm[:0], places.times[:0])
             return cls(design, rows, tuple(_patterns(none, places)))
         design.need_rows("What is known of a subject's residuals")
-        subjects = pd.Index(frame[structure.within].unique())
         before = design.table.frame
+        if history is not None:
+            before = pd.concat([before, history.table.frame], ignore_index=True)
+        subjects = pd.Index(frame[structure.within].unique())
         mine = np.flatnonzero(before[structure.within].isin(subjects))
         past = Places.of(series, before.iloc[mine])
-        past = Places(
-            np.asarray(subjects.get_indexer(pd.Index(before[structure.within].iloc[mine]))),
-            past.arm,
-            past.times,
-        )
+        who = subjects.get_indexer(pd.Index(before[structure.within].iloc[mine]))
+        past = Places(np.asarray(who), past.arm, past.times)
         found = []
         for each in _patterns(past, places):
             if len({*past.arm[each.seen[0]], *places.arm[each.coming[0]]}) > 1:
@@ -128,14 +134,20 @@ class Kriging:
                     "series are those of one arm."
                 )
             found.append(_Alike(each.arm, each.times, mine[each.seen], each.coming))
-        return cls(design, rows, tuple(found))
+        return cls(design, rows, tuple(found), history)
 
     @property
     def conditional(self) -> int:
         """How many rows are drawn given residuals that were seen."""
         return sum(each.coming.size for each in self.patterns if each.seen.size)
 
-    def draw(self, fit: Fit, eta: Mapping[str, Floats], rng: np.random.Generator) -> Floats:
+    def draw(
+        self,
+        fit: Fit,
+        eta: Mapping[str, Floats],
+        rng: np.random.Generator | None,
+        before: Mapping[str, Floats] | None = None,
+    ) -> Floats:
         """Outcomes at linear predictors, shape (chain, draw, row).
 
         Parameters
@@ -144,33 +156,84 @@ class Kriging:
             The posterior or, where draws x rows are many, some of its draws.
         eta : mapping of str to array, shape (chain, draw, row) or (chain, draw, 1)
             Of the rows, with the effects of their groups.
-        rng : numpy.random.Generator
+        rng : numpy.random.Generator or None
+            Expected outcomes, given what was seen, where there is none.
+        before : mapping of str to array
+            The same as `eta` of the history.
         """
-        chains, draws = (fit.posterior.sizes[d] for d in ("chain", "draw"))
-        shape = (chains, draws, len(self.rows.y))
+        shape = self._shape(fit)
         mean, sd = (a.reshape(-1, shape[-1]).copy() for a in _moments(self.rows, eta, shape))
-        seen = np.unique(
-            np.concatenate([np.zeros(0, int), *(p.seen.ravel() for p in self.patterns)])
-        )
-        e = self._seen(fit, seen)
-        for each in self.patterns:
-            at = np.searchsorted(seen, each.seen)
-            m, count = len(each.times), len(each.coming)
-            step = max(1, _AT_ONCE // (m * (m + count)))
-            for first in range(0, len(mean), step):
-                some = slice(first, min(first + step, len(mean)))
-                P = correlations(fit, each.arm, each.times, some)
-                drawn = _conditional(P, e[some][:, at], each.coming.shape[1], rng)
-                mean[some, each.coming] += sd[some, each.coming] * drawn
+        for each, some, P, seen in self._blocks(fit, before):
+            drawn = _conditional(P, seen, each.coming.shape[1], rng)
+            mean[some, each.coming] += sd[some, each.coming] * drawn
         return mean.reshape(shape)
 
-    def _seen(self, fit: Fit, rows: Integers) -> Floats:
-        """Standardised residuals of rows in the fit, shape (draws, rows)."""
+    def whiten(
+        self, fit: Fit, eta: Mapping[str, Floats], loadings: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """The rows' residuals, given those seen, as independent standard normal variables.
+
+        Parameters
+        ----------
+        fit : Fit
+            Some of the draws.
+        eta : mapping of str to array, shape (chain, draw, row) or (chain, draw, 1)
+        loadings : array, shape (draws, rows, effects)
+            What further effects are multiplied by.
+
+        Returns
+        -------
+        e : array, shape (draws, rows)
+        loadings : array, shape (draws, rows, effects)
+        log_scale : array, shape (draws,)
+            What the density of the outcomes lacks.
+        """
+        shape = self._shape(fit)
+        mean, sd = (a.reshape(-1, shape[-1]) for a in _moments(self.rows, eta, shape))
+        e, B, lost = (self.rows.y - mean) / sd, loadings / sd[..., None], np.log(sd).sum(axis=-1)
+        for each, some, P, seen in self._blocks(fit, None):
+            weights, left = _regression(P, each.coming.shape[1])
+            root = np.linalg.cholesky(left)
+            off = e[some, each.coming] - seen @ weights
+            e[some, each.coming] = np.linalg.solve(root[:, None], off[..., None])[..., 0]
+            B[some, each.coming] = np.linalg.solve(root[:, None], B[some, each.coming])
+            logs = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=-1)
+            lost[some] += len(each.coming) * logs
+        return e, B, lost
+
+    def _shape(self, fit: Fit) -> tuple[int, int, int]:
         chains, draws = (fit.posterior.sizes[d] for d in ("chain", "draw"))
-        some = take(self.design, rows)
-        shape = (chains, draws, len(rows))
-        mean, sd = _moments(some, linear_predictor(fit, some).centre, shape)
-        return np.asarray(((some.y - mean) / sd).reshape(chains * draws, len(rows)))
+        return chains, draws, len(self.rows.y)
+
+    def _blocks(
+        self, fit: Fit, before: Mapping[str, Floats] | None
+    ) -> Iterator[tuple[_Alike, slice, Floats, Floats]]:
+        """Series measured alike in some draws, their correlations, and their residuals seen."""
+        total = fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"]
+        rows = np.unique(np.concatenate([each.seen.ravel() for each in self.patterns]))
+        e = self._seen(fit, rows, before)
+        for each in self.patterns:
+            at = np.searchsorted(rows, each.seen)
+            m, count = len(each.times), len(each.coming)
+            step = max(1, _AT_ONCE // (m * (m + count)))
+            for first in range(0, total, step):
+                some = slice(first, min(first + step, total))
+                yield each, some, correlations(fit, each.arm, each.times, some), e[some][:, at]
+
+    def _seen(self, fit: Fit, rows: Integers, before: Mapping[str, Floats] | None) -> Floats:
+        """Standardised residuals of rows that were seen, shape (draws, rows)."""
+        chains, draws = (fit.posterior.sizes[d] for d in ("chain", "draw"))
+        count = len(self.design.y)
+        own = take(self.design, rows[rows < count])
+        parts = [(own, linear_predictor(fit, own).centre)]
+        if self.history is not None and before is not None:
+            parts.append((self.history, before))
+        found = []
+        for some, eta in parts:
+            mean, sd = _moments(some, eta, (chains, draws, len(some.y)))
+            found.append(((some.y - mean) / sd).reshape(chains * draws, len(some.y)))
+        further = rows[rows >= count] - count
+        return np.concatenate([found[0], *(each[:, further] for each in found[1:])], axis=1)
 
 
 def _moments(
@@ -183,8 +246,8 @@ def _moments(
     )
 
 
-def _conditional(P: Floats, seen: Floats, coming: int, rng: np.random.Generator) -> Floats:
-    """Draw standardised residuals given those seen.
+def _conditional(P: Floats, seen: Floats, coming: int, rng: np.random.Generator | None) -> Floats:
+    """Draw standardised residuals given those seen, or what is expected of them.
 
     Parameters
     ----------
@@ -195,9 +258,9 @@ def _conditional(P: Floats, seen: Floats, coming: int, rng: np.random.Generator)
     -------
     array, shape (draws, series, coming)
     """
-    s = P.shape[-1] - coming
-    weights = np.linalg.solve(P[:, :s, :s], P[:, :s, s:])
-    left = P[:, s:, s:] - P[:, s:, :s] @ weights
+    weights, left = _regression(P, coming)
+    if rng is None:
+        return np.asarray(seen @ weights)
     z = rng.standard_normal((*seen.shape[:2], coming))
     try:
         root = np.linalg.cholesky(left)
@@ -205,6 +268,13 @@ def _conditional(P: Floats, seen: Floats, coming: int, rng: np.random.Generator)
         # Two rows at one time are one and the same.
         root = square_root(left)
     return np.asarray(seen @ weights + z @ root.mT)
+
+
+def _regression(P: Floats, coming: int) -> tuple[Floats, Floats]:
+    """Weights of what was seen (draws, seen, coming), and the covariance that it leaves."""
+    s = P.shape[-1] - coming
+    weights = np.linalg.solve(P[:, :s, :s], P[:, :s, s:])
+    return weights, P[:, s:, s:] - P[:, s:, :s] @ weights
 
 
 def _patterns(past: Places, coming: Places) -> Iterator[_Alike]:

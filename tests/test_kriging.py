@@ -6,8 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from made import at, from_priors
+from scipy import stats
+from scipy.special import logsumexp
 
 import bayesmixed as bm
+from bayesmixed.newcomers import observed, unknown_to_the_fit
+from bayesmixed.update import propose
 
 PHI, SIGMA, BETA = 0.7, 1.3, [2.0, 0.5]
 
@@ -175,3 +179,88 @@ def test_arms_are_those_of_the_series():
     rows = pd.DataFrame({"id": [1], "visit": [3], "x": 0.0, "arm": "old"})
     with pytest.raises(bm.BayesmixedError, match="'arm' changes within id 1"):
         bm.predict(fit, rows, kind="outcome")
+
+
+def _dense(draw, frame, mean):
+    """Mean and covariance of AR(1) with intercepts of people integrated out."""
+    same = np.equal.outer(*[frame["id"].to_numpy()] * 2)
+    lag = abs(np.subtract.outer(*[frame["visit"].to_numpy()] * 2))
+    own = float(draw["sigma"]) ** 2 * float(draw["phi"]) ** lag
+    return mean, same * (own + float(draw["sd_id"][0]) ** 2)
+
+
+def test_forecasts_of_new_people_are_conditional_normals():
+    """Intercept and residuals of a new person, both from the visits so far; one draw."""
+    seen, _ = _frame()
+    residual = bm.AR1(time="visit", within="id")
+    model = bm.Model("y ~ x + (1 | id)", seen, residual=residual)
+    fit = at(model, beta=BETA, sigma=SIGMA, phi=PHI, sd_id=0.9)
+    x = np.array([0.2, -1.0, 0.4, 0.0, 1.0])
+    person = pd.DataFrame({"id": 50, "visit": [0, 1, 3, 4, 6], "x": x})
+    history = person.iloc[:3].assign(y=[2.9, 3.5, 1.0])
+    later = person.iloc[3:]
+    mean, V = _dense(fit.posterior.isel(chain=0, draw=0), person, BETA[0] + BETA[1] * x)
+    weights = np.linalg.solve(V[:3, :3], V[:3, 3:])
+    expected = mean[3:] + (history["y"] - mean[:3]) @ weights
+    left = V[3:, 3:] - V[3:, :3] @ weights
+    many = _repeated(fit)
+    drawn = bm.forecast(many, history, later, kind="outcome", seed=1)
+    _agree(drawn.draws["forecast"].to_numpy()[0], expected, left)
+    assert drawn.table["visits"].tolist() == [3, 3]
+    # Expected values are averaged over what is not known of the intercept alone.
+    means = bm.forecast(many, history, later, seed=1)
+    error = np.sqrt(np.diag(left) / 6000)
+    assert (abs(means.table["mean"] - expected) < 4.5 * error).all()
+    assert (means.table["sd"] < drawn.table["sd"]).all()
+    means.plot()
+
+
+def test_further_visits_of_people_in_the_fit_continue_their_series():
+    """Without groups: h visits after the last of the history, by the textbook."""
+    seen, _ = _frame()
+    model = bm.Model("y ~ x", seen, residual=bm.AR1(time="visit", within="id"))
+    fit = _repeated(at(model, beta=BETA, sigma=SIGMA, phi=PHI))
+    history = pd.DataFrame({"id": [1], "visit": [4], "x": [0.5], "y": [4.0]})
+    later = pd.DataFrame({"id": 1, "visit": [3, 6], "x": 0.0})
+    e = 4.0 - BETA[0] - BETA[1] * 0.5
+    last = seen[(seen["id"] == 1) & (seen["visit"] == 2)].iloc[0]
+    first = last["y"] - BETA[0] - BETA[1] * last["x"]
+    # Visit 3 lies between visits 2 and 4: a bridge.
+    between = PHI / (1 + PHI**2) * (first + e)
+    found = bm.forecast(fit, history, later, kind="mean", seed=1)
+    np.testing.assert_allclose(found.table["mean"], BETA[0] + np.array([between, PHI**2 * e]))
+    drawn = bm.forecast(fit, history, later, kind="outcome", seed=1)
+    V = SIGMA**2 * np.diag([(1 - PHI**2) / (1 + PHI**2), 1 - PHI**4])
+    _agree(drawn.draws["forecast"].to_numpy()[0], found.table["mean"].to_numpy(), V)
+    # Rows that the fit has seen count once.
+    again = pd.concat([history, seen[seen["id"] == 1]])
+    twice = bm.forecast(fit, again, later, kind="mean", seed=1)
+    np.testing.assert_allclose(twice.table["mean"], found.table["mean"])
+
+
+def test_further_visits_weigh_the_draws_by_their_likelihood():
+    """Of a new person, and of one in the fit given the visits there; dense, draw by draw."""
+    seen, _ = _frame()
+    residual = bm.AR1(time="visit", within="id")
+    fit = from_priors(bm.Model("y ~ x + (1 | id)", seen, residual=residual), 10)
+    new = pd.DataFrame({"id": 50, "visit": [0, 1, 3], "x": 0.0, "y": [2.9, 3.5, 1.0]})
+    known = pd.DataFrame({"id": 1, "visit": [3, 4], "x": 0.0, "y": [1.0, 0.5]})
+    for rows in (new, known):
+        given = observed(fit.design, rows)
+        (groups,) = unknown_to_the_fit(given)
+        found = propose(fit, given, groups, np.random.default_rng(1)).log_weights
+        total = logsumexp(found, axis=-1) - np.log(found.shape[-1])
+        for c, d in ((0, 2), (1, 7)):
+            draw = fit.posterior.isel(chain=c, draw=d)
+            own = seen[seen["id"] == rows["id"].iloc[0]]
+            both = pd.concat([own, rows])
+            mean = draw["beta"].to_numpy() @ np.stack([np.ones(len(both)), both["x"]])
+            mean, V = _dense(draw, both, mean)
+            if len(own):
+                mean = mean + draw["u_id"].sel(id=1).item()
+                V = V - float(draw["sd_id"][0]) ** 2
+            n, off = len(own), both["y"] - mean
+            density = stats.multivariate_normal(np.zeros(len(both)), V).logpdf(off)
+            if n:
+                density -= stats.multivariate_normal(np.zeros(n), V[:n, :n]).logpdf(off[:n])
+            assert total[c, d] == pytest.approx(density, rel=1e-6)

@@ -153,7 +153,7 @@ def _of_series(fit: Fit, level: str | None, asked: bool) -> Report:
     if level is not None:
         groups = lookup(units_of(design), level, "grouping or series")
         index = groups.index
-        need_whole_series(design, index, level)
+        need_whole_series(design, index, level, "level")
         words += f", in {len(groups.labels):,} groups of {level}"
     parts = [mean_variance(piece, index) for piece in fit.pieces()]
     pairs, alone = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))

@@ -99,18 +99,18 @@ def _blocks(piece: Fit, width: int) -> Iterator[tuple[slice, Integers, Floats, F
             yield some, rows, sigma[some][:, rows], correlations(piece, each.arm, each.times, some)
 
 
-def need_whole_series(design: Design, index: Integers, name: str) -> None:
-    """Refuse clusters that cut series into pieces.
+def need_whole_series(design: Design, index: Integers, name: str, argument: str) -> None:
+    """Refuse groups that cut series into pieces.
 
     Raises
     ------
     BayesmixedError
-        Saying which column has clusters that do not.
+        Saying which column has groups that do not.
     """
     if not whole_series(design, index):
         assert design.series is not None
         within = design.series.structure.within
         raise BayesmixedError(
             f"The series of one {within} lie in several groups of {name!r}, whose rows are then "
-            f'correlated with those of other groups. Use level="{within}".'
+            f'correlated with those of other groups. Use {argument}="{within}".'
         )
