@@ -110,6 +110,31 @@ class Axis:
             "matters use a structure of measured times, such as ContinuousAR1."
         )
 
+    def positions(self, values: pd.Series[Any]) -> Floats:
+        """Places of counted visits from 0, also beyond those in the data where that has a meaning.
+
+        Raises
+        ------
+        DataError
+            If a visit is not in the data, and nothing is known of its residuals.
+        """
+        found: Floats = np.asarray(
+            pd.Index(self.visits).get_indexer(pd.Index(values)), dtype=np.float64
+        )
+        strange = found < 0
+        if not strange.any():
+            return found
+        steps = np.unique(np.diff(self.visits)) if self.visits.dtype.kind in "iuf" else np.zeros(0)
+        if self.structure.goes_on and len(steps) == 1 and is_numeric(values):
+            found[strange] = ((values[strange] - self.visits[0]) / steps[0]).to_numpy(dtype=float)
+            strange &= found % 1 != 0
+        if strange.any():
+            raise DataError(
+                f"{self.name} is {listed(values[strange].unique(), 5)} in some rows, which is not "
+                "in the data of the fit, so nothing is known of its residuals."
+            )
+        return found
+
     @classmethod
     def of(
         cls, structure: Structure, column: str, frame: pd.DataFrame, who: Integers

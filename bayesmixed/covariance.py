@@ -104,6 +104,7 @@ class AR1(Structure):
     """
 
     equally_spaced = True
+    goes_on = True
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``phi``."""
@@ -165,6 +166,7 @@ class ARMA11(Structure):
     """
 
     equally_spaced = True
+    goes_on = True
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``phi`` and ``theta``, flat on the square where the process is stationary."""
@@ -207,15 +209,20 @@ class Toeplitz(Structure):
     equally_spaced = True
 
     def __post_init__(self) -> None:
-        """Check the number of bands.
+        """Check the number of bands besides the rest.
 
         Raises
         ------
         BayesmixedError
             If it is not a whole number from 1.
         """
-        if self.bands is not None and (not isinstance(self.bands, int) or self.bands < 1):
-            raise BayesmixedError(f"bands={self.bands!r}: a whole number from 1 is needed.")
+        super().__post_init__()
+        whole = isinstance(self.bands, int) and not isinstance(self.bands, bool)
+        if self.bands is not None and not (whole and self.bands >= 1):
+            raise BayesmixedError(
+                f"Toeplitz(bands={self.bands!r}): a whole number from 1, how many diagonals are "
+                "not 0; leave it out for a correlation at every lag."
+            )
 
     def _is_full(self, size: int) -> bool:
         return self.bands is None or self.bands >= size

@@ -28,7 +28,6 @@ from bayesmixed.predictor import Floats, PredictorDesign, build_predictor
 from bayesmixed.series import Series
 from bayesmixed.spec import ModelSpec
 from bayesmixed.spreads import Spreads
-from bayesmixed.structure import Structure
 from bayesmixed.whole import Counted, Whole
 
 # Names of variables and dimensions in every model; a grouping cannot have one of them too.
@@ -194,8 +193,7 @@ class Design:
         trials = given(spec.trials) or ("1" if self.family.has_trials else None)
         known_sds = given(spec.sampling_sd)
         spec = replace(spec, response="0", trials=trials, sampling_sd=known_sds, residual=None)
-        own = () if self.spreads is None else self.spreads.columns
-        known = [name for name in own if name in frame.columns]
+        known = [name for name in self.spec.series if name in frame.columns]
         rows = select(frame, dict.fromkeys([*variables(spec), *known]), "raise").frame
         return replace(
             self,
@@ -281,10 +279,7 @@ def variables(spec: ModelSpec) -> tuple[str, ...]:
         for text in (predictor.fixed, *(t.effects for t in predictor.random)):
             names += formula.variables(text)
         names += [f for t in predictor.random for f in t.grouping.factors]
-    for structure in (spec.residual, *spec.covariances.values()):
-        if isinstance(structure, Structure):
-            by = structure.by
-            names += [*structure.columns, structure.within, *([by] if by else [])]
+    names += spec.series
     first = [n for code in expressed if code is not None for n in expressions.variables(code)]
     return tuple(dict.fromkeys([*first, *names]))
 

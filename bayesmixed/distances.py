@@ -46,6 +46,17 @@ class _Distance(Structure):
     nugget: bool = False
     counted = False
 
+    def __post_init__(self) -> None:
+        """Check the choice of a nugget besides the rest.
+
+        Raises
+        ------
+        BayesmixedError
+            If it is neither True nor False.
+        """
+        super().__post_init__()
+        self._check_choice("nugget", self.nugget)
+
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``range``, in the units of time, and the share ``nugget`` where there is one."""
         wide = CorrelationParameter("range", Prior("HalfStudentT", nu=3, sigma=spread), (0.0, inf))
@@ -139,10 +150,11 @@ class Matern(_Distance):
         BayesmixedError
             If it is neither 1.5 nor 2.5.
         """
+        super().__post_init__()
         if self.smoothness not in (1.5, 2.5):
             raise BayesmixedError(
-                f"smoothness={self.smoothness!r}: 1.5 or 2.5; 0.5 is Exponential, and for an "
-                "infinite one there is SquaredExponential."
+                f"Matern(smoothness={self.smoothness!r}): 1.5 or 2.5; 0.5 is Exponential, and for "
+                "an infinite one there is SquaredExponential."
             )
 
     def _shape(self, distance: Array) -> Array:

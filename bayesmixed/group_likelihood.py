@@ -27,7 +27,7 @@ from bayesmixed.linpred import covariance, linear_predictor
 from bayesmixed.names import suffix
 from bayesmixed.quadrature import fine_enough
 from bayesmixed.rows import alike, take
-from bayesmixed.subjects import Normal, Places, unit_rows, units, within
+from bayesmixed.subjects import Normal, Places, square_root, unit_rows, units, within
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.intp]
@@ -360,9 +360,3 @@ def _flat(values: Floats, fit: Fit) -> Floats:
     if values.shape[:2] != draws:
         return values.reshape((1, *values.shape[2:]))
     return values.reshape((-1, *values.shape[2:]))
-
-
-def square_root(G: Floats) -> Floats:
-    """A square root R of covariances, R R' = G, which may be singular."""
-    values, vectors = np.linalg.eigh(G)
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :])

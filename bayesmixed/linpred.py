@@ -174,6 +174,8 @@ def linear_predictor(
 def choices(design: Design, groups: Groups) -> dict[str, Whose]:
     """What is asked for each grouping.
 
+    Whose rows make a series of correlated residuals may be named as well, grouping or not.
+
     Raises
     ------
     UnknownNameError
@@ -183,8 +185,9 @@ def choices(design: Design, groups: Groups) -> dict[str, Whose]:
     known: dict[str, Whose] = {"existing": "existing", "new": "new", "average": "average"}
     if isinstance(groups, str):
         return dict.fromkeys(every, lookup(known, groups, "kind of groups"))
+    series = () if design.series is None else (design.series.structure.within,)
     for name in groups:
-        lookup(dict.fromkeys(every), name, "grouping")
+        lookup(dict.fromkeys([*every, *series]), name, "grouping")
     return {n: lookup(known, groups.get(n, "existing"), "kind of groups") for n in every}
 
 

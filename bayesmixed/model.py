@@ -9,7 +9,6 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 from rich.console import Console
@@ -289,34 +288,14 @@ class Model:
         Raises
         ------
         PriorError
-            If a prior is flat, so that nothing can be drawn from it.
+            If a prior is flat, so that nothing can be drawn from it, or draws are impossible.
         """
         flat = [name for name, a in self._priors.items() if not a.prior.is_proper]
         if flat:
             raise PriorError(f"Nothing can be drawn from the flat prior of {listed(flat)}.")
-        import pymc as pm
+        from bayesmixed.prior_predictive import prior_predictive
 
-        from bayesmixed.graph import interpreted
-
-        try:
-            with self._graph, interpreted() as mode, np.errstate(over="ignore"):
-                drawn = pm.sample_prior_predictive(
-                    draws, random_seed=seed, compile_kwargs={"mode": mode}
-                )
-        except ValueError as error:
-            reason = str(error).splitlines()[0]
-            raise PriorError(
-                f"Some draws from the priors are not possible for family {self.spec.family.name} "
-                f"({reason}); use a link that keeps the mean inside its range, or narrower priors."
-            ) from error
-        prior = drawn["prior"].to_dataset()[public_names(self.design)]
-        return xr.DataTree.from_dict(
-            {
-                "prior": prior,
-                "prior_predictive": drawn["prior_predictive"].to_dataset(),
-                "observed_data": drawn["observed_data"].to_dataset(),
-            }
-        )
+        return prior_predictive(self.design, self._graph, draws, seed)
 
     def fit(
         self,

@@ -99,7 +99,7 @@ class Series:
         ]
 
     def draw(self, rng: np.random.Generator, mu: Floats, sd: Floats, P: Floats) -> Floats:
-        """Draw outcomes of all rows.
+        """Draw outcomes of all rows; not numbers where correlations are not positive definite.
 
         Parameters
         ----------
@@ -116,7 +116,10 @@ class Series:
                 for i, r in enumerate(one[: length - 1, 0], start=1):
                     z[:, i] = r * z[:, i - 1] + np.sqrt(1 - r**2) * z[:, i]
             else:
-                z = z @ np.linalg.cholesky(one[:length, :length]).T
+                try:
+                    z = z @ np.linalg.cholesky(one[:length, :length]).T
+                except np.linalg.LinAlgError:
+                    return np.full_like(y, np.nan)
             y[rows] += sd[rows] * z
             at += length * count
         return y

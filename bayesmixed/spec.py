@@ -162,6 +162,16 @@ class ModelSpec:
         return None if self.is_own else self.family.information.get(self.link.name)
 
     @property
+    def series(self) -> tuple[str, ...]:
+        """The columns that say whose rows are a series, when they were taken, and in which arm."""
+        found: list[str] = []
+        for structure in (self.residual, *self.covariances.values()):
+            if isinstance(structure, Structure):
+                by = () if structure.by is None else (structure.by,)
+                found += [*structure.columns, structure.within, *by]
+        return tuple(found)
+
+    @property
     def formula(self) -> str:
         """The model as lme4-style text."""
         left = self.response + (f" | trials({self.trials})" if self.trials else "")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from bayesmixed._errors import BayesmixedError
 from bayesmixed.backend import Array
 from bayesmixed.priors import Interval, Prior
 
@@ -117,6 +118,8 @@ class Structure:
     counted = True
     #: Whether the distance of counted visits enters as a number of steps of one size.
     equally_spaced = False
+    #: Whether correlations with visits beyond those in the data follow from the same parameters.
+    goes_on = False
     #: Whether all times of a series are alike, so that their number in the longest one matters.
     exchangeable = False
     #: Whether the order of the visits matters.
@@ -127,10 +130,47 @@ class Structure:
         """What the correlation is a product of, by what the names of its parameters end in."""
         return {"": self}
 
+    def __post_init__(self) -> None:
+        """Check what was given; a structure with fields of its own calls this and checks these.
+
+        Raises
+        ------
+        BayesmixedError
+            If a column is not named, or a choice is neither True nor False.
+        """
+        name, columns = type(self).__name__, self.time
+        if isinstance(columns, str):
+            columns = (columns,)
+        if not isinstance(columns, tuple) or not all(map(_is_name, columns)) or not columns:
+            raise BayesmixedError(
+                f"{name}(time={self.time!r}): name the column with the visit or time, such as "
+                'time="visit"; places in space have several, time=("x", "y").'
+            )
+        if self.counted and len(columns) > 1:
+            raise BayesmixedError(
+                f"{name}(time={self.time!r}): {name} counts visits, which are one column; for "
+                "places in space use Exponential or Matern."
+            )
+        if not isinstance(self.within, str):
+            raise BayesmixedError(
+                f"{name}(within={self.within!r}): name the column whose values share a series, "
+                'such as within="patient".'
+            )
+        if self.by is not None and not _is_name(self.by):
+            raise BayesmixedError(
+                f"{name}(by={self.by!r}): name one column that is constant within a series, such "
+                'as by="arm".'
+            )
+        self._check_choice("heterogeneous", self.heterogeneous)
+
+    def _check_choice(self, name: str, value: object) -> None:
+        if not isinstance(value, bool):
+            raise BayesmixedError(f"{type(self).__name__}({name}={value!r}): True or False.")
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns with times or coordinates."""
-        return (self.time,) if isinstance(self.time, str) else tuple(self.time)
+        return (self.time,) if isinstance(self.time, str) else self.time
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """What the structure has to learn.
@@ -191,3 +231,7 @@ class Structure:
 
     def _differs(self, of: Any) -> bool:
         return bool(getattr(self, of.name) != of.default)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value)

@@ -73,7 +73,7 @@ def _times(axis: Axis, frame: pd.DataFrame) -> Floats:
     if not axis.structure.counted:
         return frame[columns].to_numpy(dtype=np.float64)
     (name,) = columns
-    return _found(name, frame[name], axis.visits)[:, None].astype(np.float64)
+    return axis.positions(frame[name])[:, None]
 
 
 def _found(name: str, values: pd.Series, known: object) -> Integers:
@@ -191,15 +191,12 @@ class Normal:
         if series is None:
             return np.broadcast_to(np.eye(len(rows)), (1, len(rows), len(rows)))
         same = p.who[rows][:, None] == p.who[rows]
-        values = _parameters(self.fit, series)
         chosen = range(*draws.indices(self.draws))
         found = np.zeros((len(chosen), len(rows), len(rows)))
         for a in np.unique(p.arm[rows]):
             mine = np.flatnonzero(p.arm[rows] == a)
-            times, block = p.times[rows[mine]], np.ix_(mine, mine)
-            for at, s in enumerate(chosen):
-                own = {n: v[s, a] for n, v in values.items()}
-                found[at][block] = series.structure.matrix(own, times)
+            block = correlations(self.fit, int(a), p.times[rows[mine]], draws)
+            found[:, mine[:, None], mine] = block
         return np.asarray(found * same)
 
     def log_likelihood(self, units: list[Integers]) -> Floats:
@@ -240,7 +237,7 @@ class Normal:
         groups, width = [], 0
         for labels, Z, G in self._groups:
             own = _relative(labels[rows])
-            groups.append((width + own * Z.shape[1], Z[rows], _square_root(G[draws])))
+            groups.append((width + own * Z.shape[1], Z[rows], square_root(G[draws])))
             width += (int(own.max()) + 1) * Z.shape[1]
         count = len(off)
         A, b = np.tile(np.eye(width), (count, 1, 1)), np.zeros((count, width))
@@ -273,10 +270,34 @@ def _log_root(L: Floats) -> Floats:
     return np.asarray(np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1))
 
 
-def _square_root(G: Floats) -> Floats:
+def square_root(G: Floats) -> Floats:
     """A square root R of covariances, R R' = G, which may be singular."""
     values, vectors = np.linalg.eigh(G)
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :])
+
+
+def correlations(fit: Fit, arm: int, times: Floats, draws: slice = slice(None)) -> Floats:
+    """Correlations of the residuals of one series, shape (draws, rows, rows).
+
+    Parameters
+    ----------
+    fit : Fit
+        With correlated residuals.
+    arm : int
+        Position of the series' arm.
+    times : array, shape (rows, columns)
+        As `Structure.matrix` takes them.
+    draws : slice
+        Which draws, chains one after the other.
+    """
+    series = fit.design.series
+    assert series is not None
+    values = {name: v[draws, arm] for name, v in _parameters(fit, series).items()}
+    total = int(fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"])
+    found = np.empty((len(range(*draws.indices(total))), len(times), len(times)))
+    for s in range(len(found)):
+        found[s] = series.structure.matrix({n: v[s] for n, v in values.items()}, times)
+    return found
 
 
 def _parameters(fit: Fit, series: Series) -> Mapping[str, Floats]:

@@ -18,15 +18,17 @@ and their diagnostic; Geweke (1989), Econometrica 57:1317, for the proposal.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from arviz_stats.base import array_stats
 from numpy.typing import NDArray
 from scipy.special import gammaln, logsumexp, softmax
 
+from bayesmixed._errors import BayesmixedError
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
+from bayesmixed.kriging import Kriging
 from bayesmixed.newcomers import Newcomers, centre, runs
 
 type Floats = NDArray[np.float64]
@@ -150,11 +152,14 @@ class _Target:
         Predictors at z = 0; axes of length 1 where all share the value.
     loadings : mapping of str to array, shape (sample, row, effect)
         What z is multiplied by, of the parameters with new groups.
+    constant : array, shape (sample,)
+        What else the log-density has.
     """
 
     rows: Design
     base: Mapping[str, Floats]
     loadings: Mapping[str, Floats]
+    constant: Floats
 
     @classmethod
     def of(cls, fit: Fit, rows: Design, new: Sequence[Newcomers]) -> _Target:
@@ -171,7 +176,42 @@ class _Target:
                 at = np.flatnonzero(each.index == group)
                 into[:, at, first : first + k] = each.random.Z[at] @ L
                 first += k
-        return cls(rows, base, loadings)
+        if fit.design.series is not None:
+            return cls._of_series(fit, rows, base, loadings, size)
+        return cls(rows, base, loadings, np.zeros(samples))
+
+    @classmethod
+    def _of_series(
+        cls,
+        fit: Fit,
+        rows: Design,
+        base: Mapping[str, Floats],
+        loadings: Mapping[str, Floats],
+        size: int,
+    ) -> _Target:
+        """Rows of correlated series as independent ones, given the residuals in the fit."""
+        if not rows.spec.is_normal or "sigma" in loadings:
+            raise BayesmixedError(
+                f"Residuals are correlated ({fit.spec.residual}), and further visits update the "
+                "effects of new groups only where these add to an outcome with an identity link, "
+                "and not where sigma varies between them. Refit with these visits."
+            )
+        chains, draws = (fit.posterior.sizes[d] for d in ("chain", "draw"))
+        eta = {
+            n: v.reshape((1, 1, -1) if len(v) == 1 else (chains, draws, -1))
+            for n, v in base.items()
+        }
+        B = loadings.get("mu", np.zeros((chains * draws, len(rows.y), size)))
+        e, B, lost = Kriging.of(fit.design, rows, "existing").whiten(fit, eta, B)
+        own = replace(
+            rows,
+            spec=replace(rows.spec, residual=None),
+            y=np.zeros(len(rows.y)),
+            sampling_sd=None,
+            spreads=None,
+        )
+        unit = {"mu": -e, "sigma": np.zeros((1, 1))}
+        return cls(own, unit, {"mu": B} if "mu" in loadings else {}, -lost)
 
     @property
     def is_normal(self) -> bool:
@@ -197,12 +237,13 @@ class _Target:
     def density(self, z: Floats) -> Floats:
         """Log of p(y | z) N(z), shape (sample, proposal)."""
         prior = -0.5 * (z**2).sum(axis=-1) - 0.5 * z.shape[-1] * np.log(2 * np.pi)
-        return np.asarray(self.loglik(self.shifts(z)).sum(axis=-1) + prior)
+        found = self.loglik(self.shifts(z)).sum(axis=-1) + prior
+        return np.asarray(found + self.constant[:, None])
 
     def propose(self, rng: np.random.Generator) -> tuple[Floats, Floats]:
         """Values of z, shape (sample, proposal, effect), and log-weights (sample, proposal)."""
         if not self.loadings:
-            found = self.loglik({}).sum(axis=-1)
+            found = self.loglik({}).sum(axis=-1) + self.constant[:, None]
             return np.zeros((*found.shape, 0)), found
         mode, precision = self._normal() if self.is_normal else self._laplace()
         values, vectors = np.linalg.eigh(precision)

@@ -200,6 +200,23 @@ def test_flat_priors_of_toeplitz_correlations():
         assert stats.ks_2samp(draws[:, k], flat[:, k]).pvalue > 0.01
 
 
+def test_draws_from_the_prior_of_bands_are_flat_where_there_is_a_density():
+    """Against rejection: three bands on four visits, uniform where the matrix is one."""
+    frame = pd.DataFrame({"id": np.repeat(np.arange(3), 4), "visit": np.tile(np.arange(4), 3)})
+    frame["y"] = np.arange(12.0)
+    banded = bm.Toeplitz(time="visit", within="id", bands=3)
+    drawn = bm.Model("y ~ 1", frame, residual=banded).prior_predictive(draws=500, seed=1)
+    rho = drawn["prior"]["rho"].to_numpy()[0]
+    assert rho.shape == (500, 2)
+    assert np.isfinite(drawn["prior_predictive"]["y"]).all()
+    proposed = np.random.default_rng(1).uniform(-1, 1, (10_000, 2))
+    whole = np.arange(4.0)[:, None]
+    P = np.stack([banded.matrix({"rho": each}, whole) for each in proposed])
+    flat = proposed[np.linalg.eigvalsh(P).min(axis=-1) > 0]
+    for k in range(2):
+        assert stats.ks_2samp(rho[:, k], flat[:, k]).pvalue > 0.01
+
+
 def _patchy(seed=1):
     """Visits in no order, some missing, at whole and at broken times."""
     rng = np.random.default_rng(seed)
@@ -563,11 +580,37 @@ def test_bad_input_has_its_own_sentence(changed, message):
         bm.Model(formula, frame, **options)
 
 
+@pytest.mark.parametrize(
+    ("made", "given", "message"),
+    [
+        (bm.AR1, {"time": None}, r"AR1\(time=None\): name the column with the visit"),
+        (bm.Unstructured, {"time": 3}, r"time=3\): name the column"),
+        (bm.AR1, {"time": ("x", "y")}, "counts visits, which are one column"),
+        (bm.Exponential, {"time": ["x", "y"]}, r'time=\("x", "y"\)'),
+        (bm.Exponential, {"time": ()}, "name the column"),
+        (bm.CompoundSymmetry, {"within": None}, "whose values share a series"),
+        (bm.Toeplitz, {"within": ("a", "b")}, "whose values share a series"),
+        (bm.AR1, {"by": True}, "name one column that is constant"),
+        (bm.AR1, {"heterogeneous": "visit"}, "True or False"),
+        (bm.Toeplitz, {"bands": True}, "whole number from 1"),
+        (bm.Toeplitz, {"bands": 0}, "whole number from 1"),
+        (bm.Toeplitz, {"bands": 2.0}, "whole number from 1"),
+        (bm.Exponential, {"nugget": 0.1}, r"nugget=0.1\): True or False"),
+        (bm.Matern, {"nugget": "yes"}, "True or False"),
+        (bm.Matern, {"smoothness": 0.5}, "0.5 is Exponential"),
+        (bm.Matern, {"smoothness": True}, "1.5 or 2.5"),
+    ],
+)
+def test_wrong_fields_are_refused_at_once(made, given, message):
+    with pytest.raises(bm.BayesmixedError, match=message):
+        made(**({"time": "visit", "within": "id"} | given))
+
+
 def test_what_takes_rows_as_independent_is_refused(orthodont):
     fit = orthodont(ORTHODONT["ar1"])
     with pytest.raises(bm.BayesmixedError, match="correlated"):
         fit.with_log_likelihood()
-    for report in (bm.loo, bm.residuals, bm.check, bm.design_effect):
+    for report in (bm.loo, bm.residuals, bm.prior_sensitivity):
         with pytest.raises(bm.BayesmixedError, match="correlated"):
             report(fit)
     assert np.isfinite(bm.means(fit, "Sex", population="average").table["mean"]).all()

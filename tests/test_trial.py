@@ -334,6 +334,39 @@ def test_tipping_point_is_where_the_probability_tips(antidepressant):
     assert "already at 0" in never.caption
 
 
+def test_delta_grows_with_the_visits_missed(estimate):
+    """By hand, from each patient's last visit; a constant delta is that of the first visit only."""
+    data = LOAD("antidepressant")
+    weeks = sorted(data["week"].unique())
+    last = data.groupby("patient")["week"].max()
+    arm = data.groupby("patient")["arm"].first()
+    missed = last.map(lambda w: len(weeks) - 1 - weeks.index(w))
+    (one,) = arms_of(estimate, "arm", "week", None, None, None, ["MAR"], 1)
+    people = one.gaps.trial.people["patient"].iloc[one.gaps.missing]
+    dlag = (1.0, 0.5, 0.25)
+    total = {0: 0.0, 1: 1.0, 2: 1.5, 3: 1.75}
+    for arms, whose in (("active", ["drug"]), ("both", ["drug", "placebo"])):
+        expected = [total[missed[p]] if arm[p] in whose else 0.0 for p in people]
+        assert len(set(expected)) >= 3
+        np.testing.assert_allclose(one.shifted(arms, dlag), expected)
+    np.testing.assert_allclose(one.shifted("active", (1, 0, 0)), one.shifted("active"))
+    # The report moves the difference by the weighted sum of what is added.
+    given = {"better": "lower", "delta": [2.0, 0.0]}
+    means = [
+        bm.dropout_sensitivity(estimate, "arm", "week", dlag=d, **given)
+        .table["mean"].xs("model", level="inference").droplevel("contrast")
+        for d in (None, dlag)
+    ]  # fmt: skip
+    for mean, d in zip(means, (None, dlag), strict=True):
+        moved = 2.0 * (one.weights * one.shifted("active", d)).sum(axis=1).mean()
+        assert mean["MAR +2"] - mean["MAR +0"] == pytest.approx(moved, rel=1e-9)
+    assert abs(means[0]["MAR +2"] - means[1]["MAR +2"]) > 0.05
+    report = bm.tipping_point(
+        estimate, "arm", "week", dlag=dlag, arms="both", deltas=[0, 2], better="lower"
+    )
+    assert "since leaving add up to (1, 0.5, 0.25)" in report.caption
+
+
 @pytest.mark.parametrize(
     ("report", "options", "message"),
     [
@@ -350,6 +383,9 @@ def test_tipping_point_is_where_the_probability_tips(antidepressant):
         ("dropout_sensitivity", {"assumptions": ["JR"]}, "assumption on drop-out"),
         ("dropout_sensitivity", {"visit": 7}, "There is no week '7'"),
         ("dropout_sensitivity", {"visit": 1}, "No outcome is missing"),
+        ("dropout_sensitivity", {"delta": 1, "dlag": (1, 1)}, "missed 3; give as many"),
+        ("dropout_sensitivity", {"delta": 1, "dlag": 1}, "first, second"),
+        ("tipping_point", {"dlag": ("a",)}, "first, second"),
         ("tipping_point", {"probability": 95}, "from 0.5 to below 1"),
         ("tipping_point", {"arms": "drug"}, "choice of arms"),
     ],

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -17,6 +18,7 @@ from bayesmixed.data import is_numeric
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.groups import Groups, group_keys
+from bayesmixed.kriging import Kriging
 from bayesmixed.newcomers import Newcomers, centre, observed, unknown_to_the_fit
 from bayesmixed.reports._predict import simulated
 from bayesmixed.rows import take
@@ -64,8 +66,21 @@ class Case:
             found[each.parameter] = found[each.parameter] + each.shift(effects)
         return found
 
+    def _continued(self, rng: np.random.Generator | None) -> Floats:
+        """The future given the residuals of all visits so far, or what is expected of it."""
+        fit, (_, then) = _reordered(self.fit, self.updated.draw), self.past
+        eta, before = (
+            {n: v[None] for n, v in self.eta(rows, new).items()}
+            for rows, new in ((self.later, self.new[2]), (then, self.new[1]))
+        )
+        history = then if len(then.y) else None
+        series = Kriging.of(fit.design, self.later, "existing", history)
+        return np.asarray(series.draw(fit, eta, rng, before)[0])
+
     def mean(self, rows: Design, new: Sequence[Newcomers]) -> Floats:
         """Expected outcomes of rows, shape (sample, row)."""
+        if rows is self.later and self.fit.design.series is not None:
+            return self._continued(None)
         family = rows.family
         found = family.evaluate(family.mean, self.eta(rows, new), rows.links, **rows.known)
         return np.broadcast_to(found, (len(self.updated.draw), len(rows.y)))
@@ -74,8 +89,23 @@ class Case:
         """The forecast, shape (sample, row)."""
         if kind == "mean":
             return self.mean(self.later, self.new[2])
+        if self.fit.design.series is not None:
+            return self._continued(rng)
         eta = self.eta(self.later, self.new[2])
         return simulated(self.later, eta, (len(self.updated.draw), len(self.later.y)), rng)
+
+
+def _reordered(fit: Fit, draw: Index) -> Fit:
+    """The fit's draws, chains one after the other, in another order."""
+
+    def one(values: xr.DataArray) -> tuple[tuple[Any, ...], NDArray[Any]]:
+        whole = values.to_numpy()
+        return values.dims, whole.reshape((1, -1, *whole.shape[2:]))[:, draw]
+
+    posterior = xr.Dataset({str(n): one(v) for n, v in fit.posterior.data_vars.items()})
+    others = {n: c for n, c in fit.posterior.coords.items() if n not in ("chain", "draw")}
+    tree = xr.DataTree.from_dict({"posterior": posterior.assign_coords(others)})
+    return Fit(fit.design, tree)
 
 
 def keys_of(rows: Design, who: Groups) -> pd.Series[Any]:

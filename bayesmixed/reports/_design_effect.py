@@ -16,15 +16,18 @@ import xarray as xr
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from bayesmixed._errors import BayesmixedError
+from bayesmixed._errors import BayesmixedError, lookup
 from bayesmixed.compress import unique_rows
 from bayesmixed.fit import Fit
-from bayesmixed.group_likelihood import need_independent
+from bayesmixed.group_likelihood import INSTEAD, need_independent
 from bayesmixed.linpred import random_of
 from bayesmixed.reports._average_row import AverageRow, average_row
 from bayesmixed.reports._curve import histogram
 from bayesmixed.reports._icc import correlations, overdispersed_trials, shared_levels, where
+from bayesmixed.reports._latent import is_own_scale
 from bayesmixed.reports._report import Report, convergence_caveats, interval
+from bayesmixed.reports._series import mean_variance, need_whole_series
+from bayesmixed.subjects import units as units_of
 
 type Floats = NDArray[np.float64]
 
@@ -45,14 +48,19 @@ def design_effect(
     of variation c, :math:`1 + ((1 + c^2) m - 1)\,\rho` [2]_. The intraclass correlation
     :math:`\rho` is that of `icc` on the response scale, because the mean is one of outcomes.
 
+    Where residuals are correlated it is that of the rows in the data,
+    :math:`1'V1 / \mathrm{tr}\,V` with :math:`V` their covariance given the predictors: the
+    variance of their mean over that of as many independent rows with the same variances. For one
+    AR(1) series of n it is :math:`1 + 2\sum_{k<n} (1 - k/n)\,\phi^k` [3]_.
+
     Parameters
     ----------
     fit : Fit
-        A fit with at least one grouping.
+        A fit with at least one grouping, or correlated residuals.
     level : str, optional
-        The grouping whose groups are the clusters. Left out where there are several, the design
-        effect is that of all of them: every pair of rows in the data has the correlation of
-        what it shares.
+        The grouping whose groups are the clusters, or the column of whose rows make a series.
+        Left out where there are several, the design effect is that of all of them: every pair
+        of rows in the data has the correlation of what it shares.
     cluster_size : float, optional
         Planned mean number of rows (or of trials) in a cluster; the sizes in the data unless
         given.
@@ -71,7 +79,7 @@ def design_effect(
     ------
     BayesmixedError
         If nothing varies between groups, no grouping is named for a planned size though there are
-        several, or a size is not possible.
+        several, a size is not possible, or one is planned though residuals are correlated.
     UnknownNameError
         If there is no such grouping.
 
@@ -79,6 +87,7 @@ def design_effect(
     ----------
     .. [1] Kish (1965), Survey Sampling, section 8.2.
     .. [2] Eldridge, Ashby & Kerry (2006), Int. J. Epidemiol. 35:1292.
+    .. [3] Bayley & Hammersley (1946), Suppl. J. R. Stat. Soc. 8:184.
 
     Examples
     --------
@@ -92,6 +101,8 @@ def design_effect(
     >>> planned = bm.design_effect(fit, cluster_size=30)
     """
     fit.design.need_unrelated("A design effect")
+    if fit.design.series is not None:
+        return _of_series(fit, level, cluster_size is not None or bool(cv) or at is not None)
     rows = one_row(fit, at)
     levels = shared_levels(fit)
     if level is None and cluster_size is None and len(levels) > 1:
@@ -126,7 +137,58 @@ class _Clusters:
     rho: Floats | None = None
 
 
+def _of_series(fit: Fit, level: str | None, asked: bool) -> Report:
+    """The mean of the rows in the data, whose residuals are correlated by the time between them."""
+    design = fit.design
+    assert design.series is not None
+    design.need_rows("A design effect of correlated residuals")
+    if not is_own_scale(design):
+        need_independent(design, f"A design effect on the {fit.spec.link.name} link", INSTEAD)
+    if asked:
+        raise BayesmixedError(
+            f"Residuals are correlated ({fit.spec.residual}), by when rows were measured, so a "
+            "design effect is that of the rows in the data: leave out cluster_size, cv and at."
+        )
+    index = np.zeros(len(design.y), dtype=np.intp)
+    words = f"the {len(index):,} rows in the data"
+    if level is not None:
+        groups = lookup(units_of(design), level, "grouping or series")
+        index = groups.index
+        need_whole_series(design, index, level, "level")
+        words += f", in {len(groups.labels):,} groups of {level}"
+    parts = [mean_variance(piece, index) for piece in fit.pieces()]
+    pairs, alone = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
+    clusters = _Clusters(
+        f"of correlated residuals, {fit.spec.residual}", words, float(len(index)), pairs / alone
+    )
+    return _table(
+        fit,
+        clusters,
+        "Two rows are correlated by the effects of the groups that they share and, in one "
+        f"{design.series.structure.within}, by their residuals.",
+        (
+            "It is for the plain mean of the outcomes; the model weighs rows by their covariance, "
+            "and a comparison within series may gain from it.",
+            *(
+                (f"Rows of different groups of {level} are taken as independent.",)
+                if level is not None
+                else ()
+            ),
+        ),
+    )
+
+
 def _report(fit: Fit, rows: AverageRow, clusters: _Clusters, name: str | None) -> Report:
+    return _table(
+        fit,
+        clusters,
+        "Groups are drawn from the population, and the correlation of two outcomes (response "
+        f"scale) is that of rows with the same predictors{where(rows)}.",
+        cluster_caveats(fit, rows, name),
+    )
+
+
+def _table(fit: Fit, clusters: _Clusters, correlated: str, caveats: tuple[str, ...]) -> Report:
     quantities = {} if clusters.rho is None else {"icc": clusters.rho}
     quantities |= {
         "design_effect": clusters.effect,
@@ -144,10 +206,8 @@ def _report(fit: Fit, rows: AverageRow, clusters: _Clusters, name: str | None) -
         f"Variance of the mean outcome of {clusters.words}, over that of as many independent "
         f"{units(fit)} (design_effect); its square root, by which standard errors grow "
         "(se_inflation); and how many independent ones they are worth (effective_sample_size). "
-        "Groups are drawn from the population, and the correlation of two outcomes (response "
-        f"scale) is that of rows with the same predictors{where(rows)}. Posterior means and 95 % "
-        "equal-tailed intervals.",
-        (*cluster_caveats(fit, rows, name), *convergence_caveats(fit)),
+        f"{correlated} Posterior means and 95 % equal-tailed intervals.",
+        (*caveats, *convergence_caveats(fit)),
         (
             "Kish (1965), Survey Sampling. Wiley.",
             "Eldridge, Ashby & Kerry (2006), International Journal of Epidemiology 35:1292-1300.",

@@ -19,7 +19,9 @@ from bayesmixed.reports._imputed import (
     SIGNS,
     Better,
     arms_of,
+    growth,
     labelled,
+    lags,
     table_of,
     who_left,
 )
@@ -44,6 +46,7 @@ def dropout_sensitivity(
     reference: Any = None,
     assumptions: Sequence[str] = ("MAR", "J2R", "CIR", "CR"),
     delta: float | Sequence[float] = (),
+    dlag: Sequence[float] | None = None,
     visit: Any = None,
     margin: float = 0.0,
     better: Better = "higher",
@@ -81,6 +84,10 @@ def dropout_sensitivity(
         Which to show; MAR always comes first.
     delta : float or sequence of float
         Also MAR with this added to what is missing, in units of the outcome.
+    dlag : sequence of float, optional
+        Lets delta grow with the visits missed: what the first, second, ... visit since leaving
+        adds, as shares of delta. With (1, 1, 1) someone who left two visits ago is moved by
+        2 delta. Unless given, delta is the same however long ago they left. The name is rbmi's.
     visit : optional
         The visit; the last unless given.
     seed : int
@@ -98,7 +105,8 @@ def dropout_sensitivity(
     UnknownNameError
         If a column, level, visit or assumption does not exist.
     BayesmixedError
-        If nothing is missing, or a difference cannot be estimated.
+        If nothing is missing, a difference cannot be estimated, or `dlag` is not as many numbers as
+        visits were missed.
     DataError
         If the treatment or a covariate changes within a patient.
 
@@ -120,6 +128,7 @@ def dropout_sensitivity(
     names = list(dict.fromkeys(["MAR", *assumptions]))
     for name in names:
         lookup(ASSUMPTIONS, name, "assumption on drop-out")
+    grown = lags(dlag)
     deltas = [delta] if isinstance(delta, int | float) else list(delta)
     every = arms_of(fit, treatment, time, reference, patient, visit, names, seed)
     sign = lookup(SIGNS, better, "choice of what is better")
@@ -128,7 +137,8 @@ def dropout_sensitivity(
         found[name] = [[f(name) for f in (d.anchored, d.model)] for d in every]
     for shift in deltas:
         found[f"MAR {shift:+g}"] = [
-            [f("MAR", shift * d.shifted("active")) for f in (d.anchored, d.model)] for d in every
+            [f("MAR", shift * d.shifted("active", grown)) for f in (d.anchored, d.model)]
+            for d in every
         ]
     gaps = every[0].gaps
     draws = labelled(fit, found, gaps.trial.contrasts)
@@ -141,7 +151,7 @@ def dropout_sensitivity(
         xr.Dataset({"difference": draws}),
         f"{label[0].upper()}{label[1:]}, under assumptions on patients who left before it: "
         f"{'; '.join(f'{n}: {ASSUMPTIONS[n].name}' for n in names)}."
-        + (" MAR and a number: with this added to what is missing." if deltas else "")
+        + (f" MAR and a number: with this added to what is missing{growth(grown)}." * bool(deltas))
         + f" {who_left(gaps)} {BOTH} p_better: posterior probability that the arm is better "
         f"({better}) than {gaps.trial.arms[0]}"
         + (f" by more than {margin:g}" if margin else "")

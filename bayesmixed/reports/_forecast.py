@@ -16,7 +16,6 @@ from bayesmixed._errors import BayesmixedError, listed, lookup
 from bayesmixed.data import is_numeric
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
-from bayesmixed.group_likelihood import need_independent
 from bayesmixed.groups import Groups
 from bayesmixed.linpred import linear_predictor
 from bayesmixed.newcomers import predictor_columns
@@ -29,8 +28,10 @@ from bayesmixed.reports._predict import (
     named,
 )
 from bayesmixed.reports._report import Picture, Report, convergence_caveats
+from bayesmixed.reports._series import need_whole_series
 from bayesmixed.rows import take
 from bayesmixed.sample import generator
+from bayesmixed.subjects import units
 
 type Floats = NDArray[np.float64]
 type Index = NDArray[np.intp]
@@ -58,6 +59,9 @@ def forecast(
     importance weights, smoothed and checked [1]_, make the draws exact. Further visits of a patient
     in the fit are weighed in likewise; rows that the fit has already seen count once.
 
+    With correlated residuals the future continues those of the patient's visits, in the fit and in
+    the history (kriging, see `predict`), also in what is expected (``kind="mean"``).
+
     Groups around the patient that are in the fit keep their effects; those that are not are new
     ones, and learn from all their patients in `history`. Otherwise every patient is forecast from
     the fit and its own visits alone.
@@ -71,7 +75,8 @@ def forecast(
     future : table
         Rows to forecast, without outcomes.
     group : str, optional
-        The grouping that is the patient; the one with the most groups unless given.
+        The grouping, or the column of whose rows make a series, that is the patient; the one with
+        the most groups unless given.
     kind : {"mean", "outcome"}
         The patient's own expected value, or a new observation.
     over : str, optional
@@ -95,7 +100,7 @@ def forecast(
         If a value cannot be used, a label is written differently from the fit's, or `history` has
         patients without a row in `future`.
     BayesmixedError
-        If the model has no groups, or correlated residuals.
+        If the model has neither groups nor correlated residuals, or visits cannot be weighed in.
 
     References
     ----------
@@ -114,8 +119,9 @@ def forecast(
     """
     lookup(dict.fromkeys(_KINDS), kind, "kind of forecast")
     fit.design.need_unrelated("A forecast")
-    need_independent(fit.design, "A forecast", "Use predict() for expected values.")
     who = _patient(fit.design, group)
+    if fit.design.series is not None:
+        need_whole_series(fit.design, who.index, who.name, "group")
     later = fit.design.unobserved(future)
     check_can(later, kind)
     before, repeated = before_now(fit, history, later)
@@ -162,11 +168,11 @@ def forecast(
 
 def _patient(design: Design, group: str | None) -> Groups:
     """The grouping that is the patient."""
-    every = {g.name: g for g in design.groups}
+    every = units(design)
     if not every:
         raise BayesmixedError(
             "Nothing varies between groups in this fit, so visits so far say nothing of a "
-            "patient's own future; add (1 | patient), or use predict()."
+            "patient's own future; add (1 | patient) or residual=, or use predict()."
         )
     if group is None:
         return max(every.values(), key=lambda g: len(g.labels))

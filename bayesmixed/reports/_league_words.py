@@ -121,4 +121,4 @@ def caveats(fit: Fit, terms: Terms, league: League, has_funnel: bool) -> tuple[s
             "independent; overdispersed limits have the variance multiplied by the winsorised mean "
             "square of the standardised differences."
         )
-    return (*found, *correlated_caveats(fit))
+    return (*found, *correlated_caveats(fit, league.units))

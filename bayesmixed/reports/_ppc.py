@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from bayesmixed._errors import DataError, lookup
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
-from bayesmixed.group_likelihood import INSTEAD, need_independent, square_root
+from bayesmixed.kriging import Kriging
 from bayesmixed.linpred import Groups, choices, covariance, linear_predictor
 from bayesmixed.names import suffix
 from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.reports._report import Picture, Report, convergence_caveats, interval
 from bayesmixed.sample import generator
+from bayesmixed.subjects import square_root
 
 type Floats = NDArray[np.float64]
 type Statistic = Callable[[Floats], Floats]
@@ -46,6 +47,8 @@ _WORDS = {"sd": "standard deviation", "zeros": "share of zeros", "min": "minimum
 
 def posterior_predictive(fit: Fit, seed: int | None = None, groups: Groups = "existing") -> Fit:
     """Outcomes of the same rows drawn anew, one set for each posterior draw.
+
+    Where residuals are correlated, those of a series are drawn together with their correlation.
 
     Parameters
     ----------
@@ -94,7 +97,6 @@ def replicates(fit: Fit, groups: Groups = "existing", seed: int | None = None) -
 
 def replicate(fit: Fit, design: Design, groups: Groups, rng: np.random.Generator) -> Floats:
     """Outcomes of rows drawn once for every posterior draw, shape (chain, draw, row)."""
-    need_independent(fit.design, "Drawing outcomes anew", INSTEAD)
     whose = choices(design, groups)
     drawn = {name for name, choice in whose.items() if choice == "new"}
     kept = {n: "average" if n in drawn else choice for n, choice in whose.items()}
@@ -108,6 +110,8 @@ def replicate(fit: Fit, design: Design, groups: Groups, rng: np.random.Generator
                 u = rng.normal(size=shape) @ square_root(G).mT
                 rows = u[..., random.groups.index, :] * random.Z
                 eta[name] = eta[name] + rows.sum(axis=-1)
+    if fit.design.series is not None:
+        return Kriging.of(fit.design, design).draw(fit, eta, rng)
     found = design.family.evaluate(
         design.family.simulate, eta, design.links, rng=rng, **design.known
     )

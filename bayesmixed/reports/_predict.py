@@ -17,7 +17,7 @@ from bayesmixed.design import Design
 from bayesmixed.expressions import variables
 from bayesmixed.family import Family
 from bayesmixed.fit import Fit
-from bayesmixed.group_likelihood import need_independent
+from bayesmixed.kriging import Kriging
 from bayesmixed.linpred import Groups, LinearPredictor, Whose, choices, linear_predictor
 from bayesmixed.newcomers import asked_for, predictor_columns, runs, with_labels
 from bayesmixed.reports import _lines
@@ -50,6 +50,13 @@ def predict(
     of groups as well. ``kind="outcome"`` is one new observation. For existing groups and the
     average one "mean" and "group" are the same.
 
+    Where residuals are correlated, ``kind="outcome"`` draws those of one subject together. For a
+    subject in the fit, rows at other times than those seen are drawn given the residuals that were
+    seen, draw by draw (kriging [1]_; h visits after the last one, AR(1) has mean
+    :math:`\phi^h e` and variance :math:`\sigma^2(1 - \phi^{2h})`). Rows that the fit has seen are
+    drawn as if the whole series were measured anew. "mean" and "group" leave out what residuals
+    foretell: they are expected values given the effects.
+
     Parameters
     ----------
     fit : Fit
@@ -61,7 +68,8 @@ def predict(
     groups : {"existing", "new", "average"} or mapping of str to these
         Whether a row's group has its own effects, is drawn from the population, or has effects of
         0; for all groupings or by grouping (those not named are existing ones). New groups with
-        the same label are the same group, and share what is drawn.
+        the same label are the same group, and share what is drawn. With correlated residuals the
+        column of whose rows make a series may be named too, grouping or not.
     kind : {"mean", "group", "outcome", "probability"}
         See above; "probability" gives that of every category of an ordinal outcome, averaged over
         new groups as "mean" is.
@@ -79,15 +87,16 @@ def predict(
     UnknownNameError
         If a column, grouping or choice does not exist.
     DataError
-        If a value cannot be used, a group is not in the fit and its effects are asked for, or
-        probabilities are asked for of an outcome without categories.
-    BayesmixedError
-        If new observations are asked for of a model with correlated residuals.
+        If a value cannot be used, a group is not in the fit and its effects are asked for,
+        nothing is known of the residuals at a visit, or probabilities are asked for of an outcome
+        without categories.
 
     References
     ----------
     Skrondal & Rabe-Hesketh (2009), J. R. Stat. Soc. A 172:659, section 7, tells the three kinds
     apart for generalised linear mixed models.
+
+    .. [1] Cressie (1993), Statistics for Spatial Data, section 3.2; Box & Jenkins (1970).
 
     Examples
     --------
@@ -110,18 +119,18 @@ def predict(
         given = rows.table.frame.drop(columns=made)
     rows.need_rows("A prediction for the rows of the fit")
     check_can(rows, kind)
-    if kind == "outcome":
-        need_independent(fit.design, 'kind="outcome"', 'Use kind="mean" or "group".')
     new = asked_for(rows, whose) if kind in ("group", "outcome") else []
+    series = _series(fit, rows, groups) if kind == "outcome" else None
     rng = generator(seed)
     parts = []
     for piece in runs(fit, len(rows.y) * max(1, len(rows.categories))):
-        found = linear_predictor(piece, rows, groups)
+        found = linear_predictor(piece, rows, whose)
         eta = dict(found.centre)
         for each in new:
             eta[each.parameter] = eta[each.parameter] + each.shift(each.draw(piece, rng))
         shape = (piece.posterior.sizes["chain"], piece.posterior.sizes["draw"], len(rows.y))
-        parts.append(_values(found, eta, kind, shape, rng))
+        drawn = None if series is None else series.draw(piece, eta, rng)
+        parts.append(_values(found, eta, kind, shape, rng) if drawn is None else drawn)
     labels = rows.table.frame.index.to_numpy()
     dims = ("chain", "draw", "row", "category")[: parts[0].ndim]
     draws = xr.DataArray(np.concatenate(parts, axis=1), dims=dims, coords={"row": labels})
@@ -133,8 +142,8 @@ def predict(
         f"Predictions of {fit.spec.response}",
         table,
         draws.to_dataset(name="prediction"),
-        f"{label}, for the rows given. {_population(whose, kind)} Posterior means and 95 % "
-        "equal-tailed intervals, row by row.",
+        f"{label}, for the rows given. {_population(whose, kind)} {_given(fit, series)}Posterior "
+        "means and 95 % equal-tailed intervals, row by row.",
         (*_caveats(fit, rows, whose, kind), *_infinite(draws), *convergence_caveats(fit)),
         ("Skrondal & Rabe-Hesketh (2009), J. R. Stat. Soc. A 172:659-687.",),
         _pictures(rows, draws, table, label),
@@ -142,6 +151,29 @@ def predict(
 
 
 _KINDS = ("mean", "group", "outcome", "probability")
+
+
+def _series(fit: Fit, rows: Design, groups: Groups) -> Kriging | None:
+    """Whose residuals the rows continue, where these are correlated."""
+    if fit.design.series is None:
+        return None
+    within = fit.design.series.structure.within
+    whose = groups if isinstance(groups, str) else groups.get(within, "existing")
+    return Kriging.of(fit.design, rows, whose)
+
+
+def _given(fit: Fit, series: Kriging | None) -> str:
+    """What was known of the residuals, as a sentence."""
+    if series is None:
+        return ""
+    count, rows = series.conditional, len(series.rows.y)
+    return (
+        f"Residuals of one series are drawn together ({fit.spec.residual}): "
+        + (f"in {count:,} of {rows:,} rows given those seen at other times" * bool(count))
+        + (", " if 0 < count < rows else "")
+        + (f"in {rows - count:,} rows as a series of their own" if count < rows else "")
+        + ". "
+    )
 
 
 def named(rows: Design, kind: str) -> str:

@@ -17,6 +17,7 @@ from bayesmixed.linpred import covariance
 from bayesmixed.predictor import RandomDesign
 from bayesmixed.reports._levels import inside
 from bayesmixed.reports._rate import sums
+from bayesmixed.reports._series import series_information, whole_series
 from bayesmixed.rows import alike, take
 
 type Floats = NDArray[np.float64]
@@ -91,9 +92,16 @@ class Information:
         )
 
     @property
+    def is_known(self) -> bool:
+        """Whether the information of groups adds up: series lie in one innermost group each."""
+        design = self.fit.design
+        return design.series is None or whole_series(design, self.levels[0].groups.index)
+
+    @property
     def values(self) -> int:
         """About how many values it takes in a draw."""
-        return max(len(self.rows.y), self.products.size)
+        rows = self.fit.design.y if self.fit.design.series is not None else self.rows.y
+        return max(len(rows), self.products.size)
 
     def reliability(self, piece: Fit, effect: int | None = None) -> Floats:
         r"""Share of an effect's variance between groups that a group's own data resolve.
@@ -114,7 +122,7 @@ class Information:
         Returns
         -------
         array, shape (chain, draw, group)
-            Not a number where residuals are correlated: rows have no information of their own then.
+            Not a number where series of correlated residuals lie in several groups.
 
         References
         ----------
@@ -123,7 +131,7 @@ class Information:
         """
         random = self.random
         G = covariance(piece, random)[:, :, None]
-        if self.fit.design.series is not None:
+        if not self.is_known:
             return np.full((*G.shape[:2], len(random.groups.labels)), np.nan)
         M = self._of_groups(piece)
         resolved = G @ M
@@ -153,6 +161,10 @@ class Information:
         return np.asarray(M)
 
     def _of_innermost(self, piece: Fit) -> Floats:
+        if self.fit.design.series is not None:
+            Z = np.column_stack([r.Z for r in self.levels])
+            groups = self.levels[0].groups
+            return series_information(piece, Z, groups.index, len(groups.labels))
         each = self._of_rows(piece)
         if each.shape[-1] > 1:
             each = each[..., self.cells]
@@ -185,13 +197,14 @@ class Information:
         return np.maximum(2 * loglik(0.0) - loglik(step) - loglik(-step), 0.0) / step**2
 
 
-def correlated_caveats(fit: Fit) -> tuple[str, ...]:
+def correlated_caveats(fit: Fit, random: RandomDesign) -> tuple[str, ...]:
     """Why a report on correlated residuals has no reliabilities."""
-    if fit.design.series is None:
+    if fit.design.series is None or Information.of(fit, random).is_known:
         return ()
     return (
-        f"Residuals are correlated ({fit.spec.residual}): how much a group's own data resolve does "
-        "not add up over its rows, and reliability is left out.",
+        f"Residuals are correlated ({fit.spec.residual}) across groups of {random.name} or those "
+        "inside it: what a group's own data resolve is not told apart, and reliability is left "
+        "out.",
     )
 
 

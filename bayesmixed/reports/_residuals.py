@@ -15,6 +15,7 @@ from scipy.stats import norm, rankdata
 
 from bayesmixed._errors import lookup
 from bayesmixed.fit import Fit
+from bayesmixed.group_likelihood import INSTEAD, need_independent
 from bayesmixed.linpred import linear_predictor
 from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.reports._loo import relative_efficiency, row_log_likelihood
@@ -69,6 +70,8 @@ def residuals(fit: Fit, kind: Kind = "quantile", seed: int | None = None) -> Rep
     ------
     UnknownNameError
         If there is no such kind.
+    BayesmixedError
+        If residuals are correlated.
 
     References
     ----------
@@ -86,6 +89,7 @@ def residuals(fit: Fit, kind: Kind = "quantile", seed: int | None = None) -> Rep
     """
     lookup(_MEANING, kind, "kind of residuals")
     fit.design.need_rows("A residual of every row")
+    need_independent(fit.design, "A residual of every row", INSTEAD)
     rng = generator(seed)
     rows, draws = len(fit.design.y), fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"]
     size = max(1, _MAX_VALUES // draws)

@@ -125,7 +125,7 @@ def _means(fit: Fit, random: RandomDesign) -> Report:
         (
             "Raw values and shrunken values are for each group's own mix of rows; they do not "
             "compare groups on a common mix (benchmark does).",
-            *correlated_caveats(fit),
+            *correlated_caveats(fit, random),
             *convergence_caveats(fit),
         ),
         (_EFRON, "Adams (2009), The Reliability of Provider Profiling, RAND TR-653."),
@@ -178,7 +178,7 @@ def _coefficients(fit: Fit, random: RandomDesign, place: int) -> Report:
         "likelihood from its own rows alone, what does not vary between groups held at its "
         f"posterior mean. Shrunken: {what}, posterior means and 95 % equal-tailed intervals for "
         f"these groups. {_RELIABILITY}",
-        (*filter(None, caveats), *correlated_caveats(fit), *convergence_caveats(fit)),
+        (*filter(None, caveats), *correlated_caveats(fit, random), *convergence_caveats(fit)),
         (_EFRON, _SEARLE),
     )
 

@@ -22,7 +22,9 @@ from bayesmixed.reports._imputed import (
     Better,
     Dropout,
     arms_of,
+    growth,
     labelled,
+    lags,
     table_of,
     who_left,
 )
@@ -42,6 +44,7 @@ def tipping_point(
     reference: Any = None,
     deltas: Sequence[float] | None = None,
     arms: Literal["active", "both"] = "active",
+    dlag: Sequence[float] | None = None,
     visit: Any = None,
     margin: float = 0.0,
     better: Better = "higher",
@@ -65,7 +68,7 @@ def tipping_point(
         Which to show; from 0 to beyond where the estimate reaches the margin unless given.
     arms : {"active", "both"}
         Whether those who left the reference arm are moved too.
-    visit, seed
+    dlag, visit, seed
         As for `dropout_sensitivity`.
     probability : float
         Of a benefit, from 0.5 to 1.
@@ -97,21 +100,27 @@ def tipping_point(
     if not isinstance(probability, int | float) or not 0.5 <= probability < 1:
         raise BayesmixedError(f"probability={probability!r}: a number from 0.5 to below 1.")
     sign = lookup(SIGNS, better, "choice of what is better")
+    grown = lags(dlag)
     every = arms_of(fit, treatment, time, reference, patient, visit, ["MAR"], seed)
-    if not any(d.shifted(arms).any() for d in every):
+    moved = [d.shifted(arms, grown) for d in every]
+    if not any(each.any() for each in moved):
         raise BayesmixedError("Nobody left before this visit in these arms, so nothing tips.")
-    shown = _deltas(every, sign, margin, arms) if deltas is None else [float(d) for d in deltas]
+    first = _deltas(every[0], moved[0], sign, margin)
+    shown = first if deltas is None else [float(d) for d in deltas]
     found = {
-        d: [[f("MAR", d * one.shifted(arms)) for f in (one.anchored, one.model)] for one in every]
+        d: [
+            [f("MAR", d * own) for f in (one.anchored, one.model)]
+            for one, own in zip(every, moved, strict=True)
+        ]
         for d in shown
     }
     gaps = every[0].gaps
     draws = labelled(fit, found, gaps.trial.contrasts, "delta")
     table = table_of(draws, sign, margin, ["delta", "inference", "contrast"])
     tips = [
-        [_tips(partial(_probability, f, one.shifted(arms), sign, margin), shown, probability)
+        [_tips(partial(_probability, f, own, sign, margin), shown, probability)
          for f in (one.anchored, one.model)]
-        for one in every
+        for one, own in zip(every, moved, strict=True)
     ]  # fmt: skip
     label = f"difference in {fit.spec.response}, {gaps.trial.time} {gaps.trial.visits[gaps.at]}"
     whose = "that left" if arms == "active" else "that left, of both arms,"
@@ -122,7 +131,7 @@ def tipping_point(
             {"difference": draws, "tipping point": (("contrast", "inference"), np.array(tips))}
         ),
         f"{label[0].upper()}{label[1:]}, with delta added to what is missing of patients {whose} "
-        "before it. "
+        f"before it{growth(grown)}. "
         f"{who_left(gaps)} {_sentence(every, tips, probability, better, margin)} {BOTH} Posterior "
         "means and 95 % equal-tailed intervals.",
         (
@@ -135,10 +144,9 @@ def tipping_point(
     )  # fmt: skip
 
 
-def _deltas(every: list[Dropout], sign: float, margin: float, arms: str) -> list[float]:
+def _deltas(one: Dropout, moved: Floats, sign: float, margin: float) -> list[float]:
     """From 0 to half as far again as where the first estimate reaches the margin."""
-    one = every[0]
-    pull = float((one.weights * one.shifted(arms)).sum(axis=1).mean())
+    pull = float((one.weights * moved).sum(axis=1).mean())
     zero = (sign * margin - float(one.difference.mean())) / pull if pull else np.nan
     # A difference that is none already, or a delta in both arms, has no such place.
     spread = float(np.sqrt(one.given["MAR"].variance.mean()))
