@@ -237,16 +237,21 @@ class Fit:
             part = posterior.isel(draw=slice(first, first + step))
             yield Fit(self.design, xr.DataTree.from_dict({"posterior": part}))
 
-    def report(self, path: str | PathLike[str], title: str | None = None) -> Path:
+    def report(
+        self,
+        path: str | PathLike[str],
+        title: str | None = None,
+        units: Collection[str] | None = None,
+    ) -> Path:
         """Write the fit as one self-contained HTML page.
 
         Parameters
         ----------
-        path, title
+        path, title, units
             See `bayesmixed.report`.
         """
         # Pages are made of reports, which are made of fits: this door is opened when it is used.
-        written: Path = import_module("bayesmixed.page").report(self, path, title)
+        written: Path = import_module("bayesmixed.page").report(self, path, title, units)
         return written
 
     def with_log_likelihood(self) -> Fit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection
 from importlib.metadata import version
 from importlib.resources import files
 from os import PathLike
@@ -13,7 +14,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bayesmixed._errors import StorageError
+from bayesmixed._errors import StorageError, lookup
 from bayesmixed.defaults import assign_priors
 from bayesmixed.fit import Fit
 from bayesmixed.page._attempt import Failure, attempt
@@ -29,7 +30,12 @@ from bayesmixed.page._words import question, statement
 _PACKAGES = ("bayesmixed", "pymc", "nutpie", "arviz", "numpy", "pandas", "xarray")
 
 
-def report(fit: Fit, path: str | PathLike[str], title: str | None = None) -> Path:
+def report(
+    fit: Fit,
+    path: str | PathLike[str],
+    title: str | None = None,
+    units: Collection[str] | None = None,
+) -> Path:
     """Write a fit as one self-contained HTML page.
 
     It opens without a network: question and model in words and mathematics, data and hierarchy,
@@ -46,6 +52,8 @@ def report(fit: Fit, path: str | PathLike[str], title: str | None = None) -> Pat
         The file, such as ``"report.html"``.
     title : str, optional
         The page's heading; the formula unless given.
+    units : collection of str, optional
+        Groupings whose groups are drawn and listed; all of them unless given.
 
     Returns
     -------
@@ -56,6 +64,8 @@ def report(fit: Fit, path: str | PathLike[str], title: str | None = None) -> Pat
     ------
     StorageError
         If the file cannot be written.
+    UnknownNameError
+        If there is no such grouping.
 
     Examples
     --------
@@ -65,8 +75,13 @@ def report(fit: Fit, path: str | PathLike[str], title: str | None = None) -> Pat
     >>> bm.report(fit, "report.html").name
     'report.html'
     """
-    page = _environment().get_template("page.html.j2").render(**_content(fit, title))
-    target = Path(path)
+    target, known = Path(path), {g.name: g for g in fit.design.groups}
+    for name in units or ():
+        lookup(known, name, "grouping")
+    if not target.parent.is_dir():
+        raise StorageError(f"The report could not be written: there is no folder {target.parent}.")
+    content = _content(fit, title, set(known if units is None else units))
+    page = _environment().get_template("page.html.j2").render(**content)
     try:
         target.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -84,9 +99,9 @@ def _environment() -> Environment:
     )
 
 
-def _content(fit: Fit, title: str | None) -> dict[str, Any]:
+def _content(fit: Fit, title: str | None, units: Collection[str]) -> dict[str, Any]:
     own = files("bayesmixed.page")
-    parts = list(sections(fit))
+    parts = list(sections(fit, units))
     design = fit.design
     return {
         "title": title or fit.spec.formula.splitlines()[0],

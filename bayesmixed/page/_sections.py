@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -78,8 +78,15 @@ class Section:
         return "".join(c if c.isalnum() else "-" for c in self.title.lower())
 
 
-def sections(fit: Fit) -> Iterator[Section]:
-    """Every report that suits the fit, one after another."""
+def sections(fit: Fit, units: Collection[str]) -> Iterator[Section]:
+    """Every report that suits the fit, one after another.
+
+    Parameters
+    ----------
+    fit : Fit
+    units : collection of str
+        Groupings whose groups are shown.
+    """
     design = fit.design
     first = design.family.parameters[0].name
     random = design.predictors[first].random
@@ -99,19 +106,27 @@ def sections(fit: Fit) -> Iterator[Section]:
     if design.series is not None:
         make = partial(reports.residual_correlation, fit)
         yield _section("Residual correlation", make, _panels.correlations)
-    for grouping in random:
+    yield from _every_unit(fit, units, synthesis)
+    make = partial(reports.check, fit, seed=1)
+    yield _section("Posterior predictive check", make, _panels.replicates, _panels.REPLICATES_KEY)
+
+
+def _every_unit(fit: Fit, units: Collection[str], synthesis: bool) -> Iterator[Section]:
+    """The groups of each grouping: their outcomes, slopes, and values of further parameters."""
+    first, *others = fit.design.predictors.items()
+    for grouping in first[1].random:
+        if grouping.name not in units:
+            continue
         yield _units(f"Each {grouping.name}", partial(reports.shrinkage, fit, grouping.name))
         for effect in grouping.effects:
             if effect != INTERCEPT and not synthesis:
                 make = partial(reports.shrinkage, fit, grouping.name, effect)
                 yield _units(f"Each {grouping.name}: {effect}", make)
-    for parameter, predictor in design.predictors.items():
-        for grouping in predictor.random if parameter != first else ():
-            for effect in grouping.effects:
+    for parameter, predictor in others:
+        for grouping in predictor.random:
+            for effect in grouping.effects if grouping.name in units else ():
                 title = f"Each {grouping.name}: {effect} of {parameter}"
                 yield _units(title, partial(own_effects, fit, parameter, grouping.name, effect))
-    make = partial(reports.check, fit, seed=1)
-    yield _section("Posterior predictive check", make, _panels.replicates, _panels.REPLICATES_KEY)
 
 
 def _section(title: str, make: Callable[[], Report], draw: Draw, key: str = "") -> Section:
