@@ -20,6 +20,7 @@ demo: $(STAMP) ## set everything up, then do the main job on real data
 	$(BIN)/bayesmixed demo
 
 test: lint docs-quick ## set everything up, then lint, check types and layers, build the docs, run the tests
+	@scripts/set-up-chromium
 	$(PYTEST)
 
 test-slow: $(STAMP) ## run the tests that `make test` leaves out
