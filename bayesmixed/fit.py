@@ -180,8 +180,13 @@ class Fit:
             predictor.eta(beta, u), dims=("chain", "draw", "row"), coords={"row": rows.to_numpy()}
         )
 
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self, only: Collection[str] | None = None) -> dict[str, Any]:
         """Every family parameter of every row on its link's scale, draws first.
+
+        Parameters
+        ----------
+        only : collection of str, optional
+            Those that are needed; all of them unless given.
 
         Returns
         -------
@@ -191,6 +196,8 @@ class Fit:
         design, found = self.design, dict[str, Any]()
         for parameter in design.family.parameters:
             name = parameter.name
+            if only is not None and name not in only:
+                continue
             if name in design.predictors:
                 found[name] = self.eta(name).to_numpy()
             elif name == "sigma" and design.sampling_sd is not None:

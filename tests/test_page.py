@@ -285,3 +285,10 @@ def test_the_code_of_a_family_of_ones_own_names_it():
     fit = from_priors(bm.Model("Reaction ~ Days", LOAD("sleepstudy"), family=own), 5)
     assert "# my_normal: the bm.Family of your own of that name." in code(fit)
     assert "family=my_normal," in code(fit)
+
+
+def test_large_tables_are_replicated_for_some_draws(hostile, tmp_path, monkeypatch):
+    monkeypatch.setattr(_sections, "_MOST_REPLICATED", 1)
+    monkeypatch.setattr(_sections, "_FEWEST_DRAWS", 10)
+    _, page = _written(hostile, tmp_path)
+    assert "Replicated for 10 of the draws." in "".join(page.text)

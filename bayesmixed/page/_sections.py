@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import xarray as xr
 
 from bayesmixed import meta, reports
 from bayesmixed.fit import Fit
@@ -21,6 +22,8 @@ from bayesmixed.page._tables import Grid
 from bayesmixed.page._units import Units
 from bayesmixed.predictor import INTERCEPT
 from bayesmixed.reports import Report
+
+_MOST_REPLICATED, _FEWEST_DRAWS = 20_000_000, 400
 
 type Draw = Callable[[Report], Sequence[Panel]]
 
@@ -107,8 +110,26 @@ def sections(fit: Fit, units: Collection[str]) -> Iterator[Section]:
         make = partial(reports.residual_correlation, fit)
         yield _section("Residual correlation", make, _panels.correlations)
     yield from _every_unit(fit, units, synthesis)
-    make = partial(reports.check, fit, seed=1)
-    yield _section("Posterior predictive check", make, _panels.replicates, _panels.REPLICATES_KEY)
+    few = _fewer_draws(fit)
+    make = partial(reports.check, few, seed=1)
+    found = _section("Posterior predictive check", make, _panels.replicates, _panels.REPLICATES_KEY)
+    count = few.posterior.sizes["chain"] * few.posterior.sizes["draw"]
+    note = "" if few is fit else f" Replicated for {count:,} of the draws."
+    yield replace(found, caption=found.caption + note)
+
+
+def _fewer_draws(fit: Fit) -> Fit:
+    """Every so many draws, where all of them would replicate too many values to wait for."""
+    posterior = fit.posterior
+    draws = posterior.sizes["chain"] * posterior.sizes["draw"]
+    step = max(1, min(draws * len(fit.design.y) // _MOST_REPLICATED, draws // _FEWEST_DRAWS))
+    if step == 1:
+        return fit
+    few = xr.DataTree.from_dict({"posterior": posterior.isel(draw=slice(None, None, step))})
+    thinned = Fit(fit.design, few, fit.notes)
+    # The verdict is on all draws.
+    vars(thinned)["convergence"] = fit.convergence
+    return thinned
 
 
 def _every_unit(fit: Fit, units: Collection[str], synthesis: bool) -> Iterator[Section]:

@@ -142,9 +142,10 @@ def mean_residual(fit: Fit) -> xr.DataArray | None:
     family, transformed = design.family, is_transformed(design)
     if not (family.is_normal if transformed else is_own_scale(design)):
         return None
-    parts = []
+    parts, needed = [], {"sigma"} if transformed else family.needs(family.variance)
     for piece in fit.pieces():
-        eta = piece.parameters()
+        # A predictor of every row is costly, and a normal outcome's variance has none of the mean.
+        eta = piece.parameters(needed)
         if transformed:
             found = np.asarray(design.links["sigma"].inverse(eta["sigma"])) ** 2
         else:
