@@ -115,10 +115,10 @@ class Fit:
         for name, values in self.posterior.data_vars.items():
             if str(name).startswith("u_") != effects:
                 continue
+            numbers: Any = values.to_numpy()
             for at, label in _elements(str(name), values):
                 labels.append(label)
-                index = dict(zip(values.dims[2:], at, strict=True))
-                columns.append(values[index].to_numpy())
+                columns.append(numbers[..., *at])
         shape = (self.posterior.sizes["chain"], self.posterior.sizes["draw"], 0)
         stacked = np.stack(columns, axis=-1) if columns else np.zeros(shape)
         return xr.DataArray(
@@ -447,11 +447,10 @@ def _elements(name: str, values: xr.DataArray) -> list[tuple[tuple[int, ...], st
     """Index and label of every element that is a number of its own."""
     dims = [d for d in values.dims if d not in ("chain", "draw")]
     labels = [values[d].to_numpy() if d in values.coords else range(values.sizes[d]) for d in dims]
-    found = []
+    numbers, found = values.to_numpy(), []
     for at in np.ndindex(*(values.sizes[d] for d in dims)):
         # A correlation matrix holds each number twice, ones, and zeros between independent effects.
-        one = values[dict(zip(dims, at, strict=True))]
-        if name.startswith("cor_") and (at[-2] >= at[-1] or not one.any()):
+        if name.startswith("cor_") and (at[-2] >= at[-1] or not numbers[..., *at].any()):
             continue
         inner = ",".join(str(axis[i]) for axis, i in zip(labels, at, strict=True))
         alone = name.startswith("sd_") and len(labels[0]) == 1

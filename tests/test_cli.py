@@ -198,7 +198,11 @@ def test_what_is_written_is_there_before_sampling(table, tmp_path, monkeypatch):
     run("fit", table, FORMULA, "--link", "log", "--out", tmp_path / "run", "--quiet")
     written = tmp_path / "run" / "model.toml"
     assert tomllib.loads(written.read_text())["link"] == "log"
-    refused = run("fit", written, "--out", tmp_path / "run")
+    before = written.read_text()
+    again = run("fit", written, "--out", tmp_path / "run", "--quiet")
+    assert not isinstance(again.exception, bm.BayesmixedError)
+    assert written.read_text() == before
+    refused = run("fit", written, "--draws", "7", "--out", tmp_path / "run")
     assert "would be written over" in str(refused.exception)
 
 
@@ -249,3 +253,14 @@ def test_every_command_explains_its_exit_codes():
         words = " ".join(run(command, "--help").output.split())
         assert "Exit codes: 0 done; 1 what was given cannot be used" in words
         assert ("have not converged" in words) == (command == "fit")
+
+
+def test_what_is_likely_forgotten_is_said(table):
+    medpar = table.parent / "medpar.csv"
+    run("datasets", "medpar", "--out", medpar)
+    said = run("check", medpar, "died ~ age80 + (1 | provnum)")
+    assert "give --family bernoulli" in said.stderr
+    given = run("check", medpar, "died ~ age80 + (1 | provnum)", "--family", "gaussian")
+    assert given.exit_code == 0
+    assert given.stderr == ""
+    assert run("check", table, FORMULA).stderr == ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from bayesmixed.cli._fit import FamilyName, Formula, LinkName, Priors, Source, shown
+from bayesmixed.cli._fit import FamilyName, Formula, LinkName, Priors, Source, hinted, shown
 from bayesmixed.cli._model_file import ModelFile
 
 
@@ -20,5 +20,7 @@ def check(
     Examples: bayesmixed check visits.csv "sbp ~ years + (years | patient)";
     bayesmixed check model.toml
     """
-    model = ModelFile.of(source, formula, prior or [], family=family, link=link).model()
+    file = ModelFile.of(source, formula, prior or [], family=family, link=link)
+    model = file.model()
     Console(highlight=False, soft_wrap=True).print(shown(model), markup=False)
+    hinted(file.hint(model))

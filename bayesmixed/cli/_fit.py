@@ -52,6 +52,7 @@ def fit(
     # What is written must make the same draws again, also where no seed was asked for.
     file = file.sampled(**{**_defaults(), **file.sampling})
     model = file.model()
+    hinted(file.hint(model))
     # Before sampling, so that what cannot be written costs no draws. Then the draws first.
     out.mkdir(parents=True, exist_ok=True)
     file.write(out / "model.toml")
@@ -63,7 +64,9 @@ def fit(
         console.print(str(found), "", sep="\n", markup=False)
     console.print(f"Written to {out}: fit.nc, summary.csv, model.toml.", markup=False)
     if not found.converged:
-        Console(stderr=True, highlight=False).print(str(found.convergence), markup=False)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            str(found.convergence), markup=False
+        )
         raise typer.Exit(_NOT_CONVERGED)
 
 
@@ -76,3 +79,9 @@ def _defaults() -> dict[str, int]:
 def shown(model: bm.Model) -> str:
     """A model and its priors in lines."""
     return f"{model}\n\n{model.priors.to_string(max_colwidth=80)}"
+
+
+def hinted(words: str) -> None:
+    """Say a hint where it does not get into what is read on."""
+    if words:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"Hint: {words}", markup=False)

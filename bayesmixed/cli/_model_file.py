@@ -10,6 +10,7 @@ from os.path import relpath
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import tomli_w
 
@@ -85,7 +86,7 @@ class ModelFile:
             found = cls.read(source)
         elif formula is None:
             raise bm.BayesmixedError(
-                f'A table needs a formula: bayesmixed fit {source} "y ~ x + (1 | group)".'
+                f'A table needs a formula behind it, such as {source} "y ~ x + (1 | group)".'
             )
         else:
             found = cls({"data": str(source)})
@@ -145,24 +146,34 @@ class ModelFile:
             given["residual"] = structure(given["residual"])
         return bm.Model(given.pop("formula"), table, **given)
 
+    def hint(self, model: bm.Model) -> str:
+        """What is likely to have been forgotten; empty where nothing is."""
+        if "family" in self.values or not np.isin(model.design.y, (0, 1)).all():
+            return ""
+        return (
+            f"{model.spec.response} is 0 or 1 in every row, and is modelled as a measurement; for "
+            "probabilities and odds ratios give --family bernoulli."
+        )
+
     def write(self, path: Path) -> None:
         """Write it so that the run can be made again from where the file is.
 
         Raises
         ------
         BayesmixedError
-            If it would be written over the model file that it was read from.
+            If it would be written over the model file that it was read from, which says less.
         """
+        values = {**self.values, "sampling": dict(self.sampling)}
+        if "data" in values:
+            values["data"] = relpath(self.folder / values["data"], path.parent)
         if self.source is not None and path.exists() and path.samefile(self.source):
+            if tomllib.loads(path.read_text(encoding="utf-8")) == values:
+                return
             raise bm.BayesmixedError(
                 f"{path} would be written over, and with it your comments; choose another folder "
                 "with --out."
             )
-        values = dict(self.values)
-        if "data" in values:
-            values["data"] = relpath(self.folder / values["data"], path.parent)
-        text = tomli_w.dumps({**values, "sampling": dict(self.sampling)})
-        path.write_text(text, encoding="utf-8")
+        path.write_text(tomli_w.dumps(values), encoding="utf-8")
 
 
 def read_table(path: Path) -> pd.DataFrame:
