@@ -140,6 +140,7 @@ def test_parquet_is_read(table, tmp_path):
         (["report", "none.nc"], "no file none.nc"),
         (["check", "sleep.csv", FORMULA, "--link", "lg"], "Did you mean 'log'"),
         (["check", "text.csv", FORMULA], "cannot be read"),
+        (["check", "semicolons.csv", FORMULA], "separated by ';'"),
         (["check", "parameters.toml"], "sigma = 3 in [parameters] must be text"),
         (["check", "hierarchy.toml"], "Subject = 1 in [hierarchy] must be text"),
         (["check", "residual.toml"], "Did you mean 'heterogeneous'"),
@@ -154,6 +155,7 @@ def test_what_cannot_be_used_is_said(arguments, message, table, tmp_path, monkey
     (tmp_path / "kind.toml").write_text('data = "a.csv"\nformula = "y ~ x"\ncenter = "no"\n')
     (tmp_path / "broken.toml").write_text("= 1")
     (tmp_path / "text.csv").write_bytes(b"Reaction,Days,Subject\n1,\xff\xfe,3\n")
+    (tmp_path / "semicolons.csv").write_text("Reaction;Days;Subject\n1,5;2;3\n")
     start = f'data = "sleep.csv"\nformula = "{FORMULA}"\n'
     residual = '[residual]\nstructure = "AR1"\ntime = "Days"\n'
     (tmp_path / "parameters.toml").write_text(f"{start}[parameters]\nsigma = 3")

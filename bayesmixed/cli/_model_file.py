@@ -192,7 +192,7 @@ def read_table(path: Path) -> pd.DataFrame:
     if reader is None:
         raise DataError(f"{path}: tables are read from .csv and .parquet files.")
     try:
-        return reader(path)
+        table = reader(path)
     except FileNotFoundError as error:
         raise DataError(f"There is no file {path}.") from error
     except ImportError as error:
@@ -201,6 +201,14 @@ def read_table(path: Path) -> pd.DataFrame:
         ) from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    other = next((sign for sign in ";\t|" if sign in str(table.columns[0])), None)
+    if len(table.columns) == 1 and other is not None:
+        raise DataError(
+            f"{path} has one column, {table.columns[0]!r}: its values are separated by {other!r}, "
+            "and a CSV file's by commas. Write it anew: pandas.read_csv(..., "
+            f"sep={other!r}).to_csv(..., index=False), with decimal=',' if its decimals are commas."
+        )
+    return table
 
 
 def _prior(name: str, values: Any) -> bm.Prior:
