@@ -201,10 +201,11 @@ def read_table(path: Path) -> pd.DataFrame:
         ) from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    other = next((sign for sign in ";\t|" if sign in str(table.columns[0])), None)
-    if len(table.columns) == 1 and other is not None:
+    only = str(table.columns[0]) if len(table.columns) == 1 else ""
+    other = next((sign for sign in ";\t|" if sign in only), None)
+    if other is not None:
         raise DataError(
-            f"{path} has one column, {table.columns[0]!r}: its values are separated by {other!r}, "
+            f"{path} has one column, {only!r}: its values are separated by {other!r}, "
             "and a CSV file's by commas. Write it anew: pandas.read_csv(..., "
             f"sep={other!r}).to_csv(..., index=False), with decimal=',' if its decimals are commas."
         )
