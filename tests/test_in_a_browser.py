@@ -155,3 +155,16 @@ def test_nothing_is_wider_than_the_window(page, width, tmp_path):
         assert page.save_screenshot(str(tmp_path / "page.png"))
     finally:
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_finger_is_followed(page):
+    """A tap sends no move."""
+    marks = _section(page, "odds-ratios").find_elements(CSS, ".mark")
+    page.execute_script(
+        "const box = arguments[0].getBoundingClientRect();"
+        "arguments[0].dispatchEvent(new PointerEvent('pointerdown', {bubbles: true,"
+        " pointerType: 'touch', clientX: box.left + 5, clientY: box.top + box.height / 2}));",
+        marks[1],
+    )
+    said = _section(page, "odds-ratios").find_element(CSS, ".said")
+    assert said.text == marks[1].get_attribute("aria-label")

@@ -78,13 +78,18 @@ for (const drawing of document.querySelectorAll(".live")) {
     say(`${mark.dataset.name}: ${share.toFixed(1)} % below ${short(low + ((high - low) * place) / last)}, ${(100 - share).toFixed(1)} % above`);
   };
   marks.forEach((mark, k) => mark.addEventListener("focus", () => choose(k)));
-  const middles = () => marks.map((mark) => {
-    const box = mark.getBoundingClientRect();
-    return axis === "x" ? box.left + box.width / 2 : box.top + box.height / 2;
-  });
+  // Where marks are in the drawing: thousands of them are measured once, not at every move.
+  const start = () => drawing.getBoundingClientRect()[axis === "x" ? "left" : "top"];
+  const middles = () => {
+    const from = start();
+    return marks.map((mark) => {
+      const box = mark.getBoundingClientRect();
+      return (axis === "x" ? box.left + box.width / 2 : box.top + box.height / 2) - from;
+    });
+  };
   let places = null;
-  for (const change of ["scroll", "resize"]) window.addEventListener(change, () => { places = null; });
-  drawing.addEventListener("pointermove", (event) => {
+  window.addEventListener("resize", () => { places = null; });
+  const follow = (event) => {
     if (axis === "both") {
       const mark = event.target.closest(".mark");
       if (!mark) return;
@@ -94,16 +99,16 @@ for (const drawing of document.querySelectorAll(".live")) {
       below(mark, Math.round((last * (event.clientX - box.left)) / box.width));
       return;
     }
-    const x = axis === "x" ? event.clientX : event.clientY;
+    const x = (axis === "x" ? event.clientX : event.clientY) - start();
     places = places || middles();
     const after = places.findIndex((place) => place >= x);
     const right = after < 0 ? marks.length - 1 : after;
     const left = Math.max(right - 1, 0);
     const next = x - places[left] < places[right] - x ? left : right;
     if (next !== at || tip.hidden) choose(next);
-  });
+  };
+  for (const kind of ["pointermove", "pointerdown"]) drawing.addEventListener(kind, follow);
   drawing.addEventListener("pointerleave", () => {
-    places = null;
     if (!drawing.contains(document.activeElement)) tip.hidden = true;
   });
   drawing.addEventListener("focusout", (event) => { if (!drawing.contains(event.relatedTarget)) tip.hidden = true; });
