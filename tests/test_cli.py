@@ -22,6 +22,7 @@ def test_demo_does_the_main_job(tmp_path):
     for words in ("54 groups, 1 to 92", "Converged", "Variance components", "shrunken"):
         assert words in result.output
     assert (tmp_path / "hospitals.png").stat().st_size > 50_000
+    assert "<h1>Deaths in 54 hospitals</h1>" in (tmp_path / "report.html").read_text()
     fit = bm.load(tmp_path / "medpar.nc")
     assert fit.converged
     assert len(fit.posterior["provnum"]) == 54
