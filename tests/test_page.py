@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -246,6 +247,25 @@ def test_curves_show_what_priors_are_for():
     )
     exact = (1 - r**2) ** 2
     np.testing.assert_allclose(height / height.max(), exact / exact.max(), atol=5e-4)
+
+
+def test_curves_of_correlated_residuals():
+    data = LOAD("orthodont")
+    residual = bm.Unstructured(time="age", within="Subject")
+    fit = from_priors(bm.Model("distance ~ 1", data, residual=residual), 400)
+    found = {c.name: c for c in curves(fit)}
+    assert set(found) == {
+        *("Intercept", "sigma[8]", "sigma[10]", "sigma[12]", "sigma[14]"),
+        *(f"cor_residual[{a},{b}]" for a, b in combinations((8, 10, 12, 14), 2)),
+    }
+    # PyMC's draws of 4 x 4 matrices have the spread of the curve that stands for their prior;
+    # an sd from 800 draws is known to 2.5 %, allowed 4 times.
+    for a, b in combinations(range(4), 2):
+        drawn = fit.posterior["cor_residual"][..., a, b].to_numpy()
+        one = found[f"cor_residual[{8 + 2 * a},{8 + 2 * b}]"]
+        r, height = _heights(one.prior, one)
+        spread = np.sqrt(np.average(r**2, weights=height))
+        assert drawn.std() == pytest.approx(spread, rel=0.1)
 
 
 def _heights(points, curve):
