@@ -158,3 +158,27 @@ def test_links_of_a_site_are_checked(tmp_path):
         "https://www.sphinx-doc.org/",
         "5 links inside the site, 2 of them wrong",
     ]
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if CELLS.search(p.read_text())], ids=lambda page: page.name
+)
+def test_what_a_page_runs_has_all_arguments(page):
+    """Cells are run by `make docs`, which takes long to say that one lacks an argument."""
+    wrong = []
+    for cell in CELLS.findall(page.read_text()):
+        # What is only for notebooks is not Python.
+        lines = [line for line in cell.splitlines() if not line.startswith(("%", "!"))]
+        for call in ast.walk(ast.parse("\n".join(lines))):
+            if not isinstance(call, ast.Call) or not _path(call.func):
+                continue
+            if any(isinstance(a, ast.Starred) for a in call.args) or any(
+                k.arg is None for k in call.keywords
+            ):
+                continue
+            found = inspect.signature(reduce(getattr, _path(call.func), bm))
+            try:
+                found.bind(*call.args, **{str(k.arg): None for k in call.keywords})
+            except TypeError as error:
+                wrong.append(f"{ast.unparse(call)}: {error}")
+    assert not wrong, "\n".join(wrong)
