@@ -190,6 +190,13 @@ def test_an_error_in_one_part_costs_nothing_of_the_others(hostile, tmp_path, mon
             "What is strength on average, and by how much does it differ from one batch to another "
             "and from one cask to another?",
         ),
+        (
+            "yi ~ 1 + (1 | trial)",
+            "bcg",
+            {"sampling_sd": "sei"},
+            "What is yi on average, by how much does it differ from one trial to another, and what "
+            "will another one find?",
+        ),
     ],
 )
 def test_the_question_in_words(formula, data, more, asked):

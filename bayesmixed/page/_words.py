@@ -43,8 +43,11 @@ def question(design: Design) -> Markup:
             what = "that" if varying else "its level"
             asked += Markup(", and by how much does {} differ {}").format(what, groups)
     elif first.random:
-        asked = Markup("What is {} on average, and by how much does it differ {}")
-        asked = asked.format(outcome, groups)
+        words = "What is {} on average, and by how much does it differ {}"
+        if design.sampling_sd is not None:
+            # A meta-analysis is asked for the next study as well.
+            words = words.replace(", and", ",") + ", and what will another one find"
+        asked = Markup(words).format(outcome, groups)
     else:
         asked = Markup("What is {} on average").format(outcome)
     found = [asked + "?"]
