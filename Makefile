@@ -19,7 +19,8 @@ help: ## list the targets
 demo: $(STAMP) ## set everything up, then do the main job on real data
 	$(BIN)/bayesmixed demo
 
-test: lint docs-quick ## set everything up, then lint, check types and layers, build the docs, run the tests
+test: lint docs-links ## set everything up, then lint, check types and layers, build the docs, run the tests
+	@scripts/set-up-chromium
 	$(PYTEST)
 
 test-slow: $(STAMP) ## run the tests that `make test` leaves out
@@ -38,9 +39,8 @@ docs: $(STAMP) ## build the site into docs/_build/html, running its code and the
 docs-quick: $(STAMP) ## build the site without running any code: links, references, formulas
 	$(SPHINX) -b html -t quick -j 2 docs docs/_build/quick
 
-docs-links: $(STAMP) ## check the links inside the site, list those that leave it
-	$(SPHINX) -b linkcheck -t quick docs docs/_build/links
-	@sort -u docs/_build/links/output.txt
+docs-links: docs-quick ## check the links inside the site, list those that leave it
+	$(BIN)/python scripts/check_links.py docs/_build/quick
 
 readme-picture: $(STAMP) ## draw docs/_static/hospitals.svg from a fit to medpar
 	$(BIN)/python scripts/readme_picture.py docs/_static/hospitals.svg

@@ -115,10 +115,10 @@ class Fit:
         for name, values in self.posterior.data_vars.items():
             if str(name).startswith("u_") != effects:
                 continue
+            numbers: Any = values.to_numpy()
             for at, label in _elements(str(name), values):
                 labels.append(label)
-                index = dict(zip(values.dims[2:], at, strict=True))
-                columns.append(values[index].to_numpy())
+                columns.append(numbers[..., *at])
         shape = (self.posterior.sizes["chain"], self.posterior.sizes["draw"], 0)
         stacked = np.stack(columns, axis=-1) if columns else np.zeros(shape)
         return xr.DataArray(
@@ -180,8 +180,13 @@ class Fit:
             predictor.eta(beta, u), dims=("chain", "draw", "row"), coords={"row": rows.to_numpy()}
         )
 
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self, only: Collection[str] | None = None) -> dict[str, Any]:
         """Every family parameter of every row on its link's scale, draws first.
+
+        Parameters
+        ----------
+        only : collection of str, optional
+            Those that are needed; all of them unless given.
 
         Returns
         -------
@@ -191,6 +196,8 @@ class Fit:
         design, found = self.design, dict[str, Any]()
         for parameter in design.family.parameters:
             name = parameter.name
+            if only is not None and name not in only:
+                continue
             if name in design.predictors:
                 found[name] = self.eta(name).to_numpy()
             elif name == "sigma" and design.sampling_sd is not None:
@@ -237,16 +244,21 @@ class Fit:
             part = posterior.isel(draw=slice(first, first + step))
             yield Fit(self.design, xr.DataTree.from_dict({"posterior": part}))
 
-    def report(self, path: str | PathLike[str], title: str | None = None) -> Path:
+    def report(
+        self,
+        path: str | PathLike[str],
+        title: str | None = None,
+        units: Collection[str] | None = None,
+    ) -> Path:
         """Write the fit as one self-contained HTML page.
 
         Parameters
         ----------
-        path, title
+        path, title, units
             See `bayesmixed.report`.
         """
         # Pages are made of reports, which are made of fits: this door is opened when it is used.
-        written: Path = import_module("bayesmixed.page").report(self, path, title)
+        written: Path = import_module("bayesmixed.page").report(self, path, title, units)
         return written
 
     def with_log_likelihood(self) -> Fit:
@@ -435,11 +447,10 @@ def _elements(name: str, values: xr.DataArray) -> list[tuple[tuple[int, ...], st
     """Index and label of every element that is a number of its own."""
     dims = [d for d in values.dims if d not in ("chain", "draw")]
     labels = [values[d].to_numpy() if d in values.coords else range(values.sizes[d]) for d in dims]
-    found = []
+    numbers, found = values.to_numpy(), []
     for at in np.ndindex(*(values.sizes[d] for d in dims)):
         # A correlation matrix holds each number twice, ones, and zeros between independent effects.
-        one = values[dict(zip(dims, at, strict=True))]
-        if name.startswith("cor_") and (at[-2] >= at[-1] or not one.any()):
+        if name.startswith("cor_") and (at[-2] >= at[-1] or not numbers[..., *at].any()):
             continue
         inner = ",".join(str(axis[i]) for axis, i in zip(labels, at, strict=True))
         alone = name.startswith("sd_") and len(labels[0]) == 1

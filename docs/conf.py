@@ -60,11 +60,6 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 numpydoc_citation_re = "[^\\s\\S]"  # [1] in a docstring is its own list of references
 
-# No machine can reach every site from every network: `make docs-links` checks the links inside
-# this site and lists the others.
-linkcheck_ignore = [r"https?://.*"]
-linkcheck_anchors = True
-
 html_theme = "pydata_sphinx_theme"
 html_title = "bayesmixed"
 html_static_path = ["_static"]

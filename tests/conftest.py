@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+import pandas as pd
 import pytest
+from made import HOSTILE, from_priors
 
 import bayesmixed as bm
 from bayesmixed.fit import Fit
@@ -74,3 +77,15 @@ def fitted() -> Callable[..., Fit]:
         return model.fit(seed=1, draws=2000, progress=False)
 
     return fit
+
+
+@pytest.fixture(scope="session")
+def hostile() -> Fit:
+    """Groups and a predictor whose labels are code; nothing is sampled."""
+    rng = np.random.default_rng(1)
+    labels = [HOSTILE, "'; drop table", "a & b", *(f"ward {i}" for i in range(27))]
+    data = pd.DataFrame({"ward": np.repeat(labels, 6)})
+    data["arm"] = np.where(rng.random(len(data)) < 0.5, "<b>old</b>", "new")
+    data["died"] = rng.integers(0, 2, len(data))
+    model = bm.Model("died ~ arm + (1 | ward)", data, family="bernoulli")
+    return from_priors(model, 50)

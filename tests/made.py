@@ -10,6 +10,9 @@ import xarray as xr
 import bayesmixed as bm
 from bayesmixed.fit import Fit
 
+HOSTILE = '<script>alert("x")</script>'
+"""A label that must never be run."""
+
 
 def from_priors(
     model: bm.Model, draws: int = 20, seed: int = 1, **limits: tuple[float, float]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from functools import wraps
 
 import pandas as pd
 import pytest
+from made import from_priors
 from typer.testing import CliRunner
 
 import bayesmixed as bm
@@ -20,6 +22,7 @@ def test_demo_does_the_main_job(tmp_path):
     for words in ("54 groups, 1 to 92", "Converged", "Variance components", "shrunken"):
         assert words in result.output
     assert (tmp_path / "hospitals.png").stat().st_size > 50_000
+    assert "<h1>Deaths in 54 hospitals</h1>" in (tmp_path / "report.html").read_text()
     fit = bm.load(tmp_path / "medpar.nc")
     assert fit.converged
     assert len(fit.posterior["provnum"]) == 54
@@ -66,7 +69,8 @@ def test_a_fit_is_written_and_made_again(table, tmp_path):
         "fit", table, FORMULA, "--prior", "sigma=HalfNormal(sigma=50)", "--out", out, *QUICK
     )
     # So few draws are not called converged; all is written none the less.
-    assert result.exit_code in (0, 3), result.output
+    assert result.exit_code == 3, result.output
+    assert "effective draws" in result.stderr
     summary = pd.read_csv(out / "summary.csv", index_col=0)
     assert "beta[Days]" in summary.index
     said = tomllib.loads((out / "model.toml").read_text())
@@ -135,6 +139,14 @@ def test_parquet_is_read(table, tmp_path):
         (["check", "kind.toml"], "must be true or false"),
         (["check", "broken.toml"], "is not TOML"),
         (["report", "none.nc"], "no file none.nc"),
+        (["check", "sleep.csv", FORMULA, "--link", "lg"], "Did you mean 'log'"),
+        (["check", "text.csv", FORMULA], "cannot be read"),
+        (["check", "semicolons.csv", FORMULA], "separated by ';'"),
+        (["check", "parameters.toml"], "sigma = 3 in [parameters] must be text"),
+        (["check", "hierarchy.toml"], "Subject = 1 in [hierarchy] must be text"),
+        (["check", "residual.toml"], "Did you mean 'heterogeneous'"),
+        (["check", "lacking.toml"], "[residual] lacks within"),
+        (["check", "bands.toml"], "bands = '2' must be a whole number"),
         (["datasets", "sleepstudies"], "Did you mean 'sleepstudy'"),
     ],
 )
@@ -143,6 +155,17 @@ def test_what_cannot_be_used_is_said(arguments, message, table, tmp_path, monkey
     (tmp_path / "bad.toml").write_text('data = "sleep.csv"\nformulae = "y ~ x"\n')
     (tmp_path / "kind.toml").write_text('data = "a.csv"\nformula = "y ~ x"\ncenter = "no"\n')
     (tmp_path / "broken.toml").write_text("= 1")
+    (tmp_path / "text.csv").write_bytes(b"Reaction,Days,Subject\n1,\xff\xfe,3\n")
+    (tmp_path / "semicolons.csv").write_text("Reaction;Days;Subject\n1,5;2;3\n")
+    start = f'data = "sleep.csv"\nformula = "{FORMULA}"\n'
+    residual = '[residual]\nstructure = "AR1"\ntime = "Days"\n'
+    (tmp_path / "parameters.toml").write_text(f"{start}[parameters]\nsigma = 3")
+    (tmp_path / "hierarchy.toml").write_text(f"{start}[hierarchy]\nSubject = 1")
+    (tmp_path / "lacking.toml").write_text(start + residual)
+    residual += 'within = "Subject"\n'
+    (tmp_path / "residual.toml").write_text(f"{start}{residual}heterogenous = true")
+    residual = residual.replace("AR1", "Toeplitz")
+    (tmp_path / "bands.toml").write_text(f'{start}{residual}bands = "2"')
     result = run(*arguments)
     assert isinstance(result.exception, bm.BayesmixedError)
     assert message in str(result.exception)
@@ -165,3 +188,82 @@ def test_from_a_shell():
     helped = _process(code)
     assert helped.returncode == 0
     assert "Exit codes" in helped.stdout
+
+
+def test_what_is_written_is_there_before_sampling(table, tmp_path, monkeypatch):
+    """A run that is broken off leaves what makes it again; a model file is not written over."""
+
+    @wraps(bm.Model.fit)
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bm.Model, "fit", stopped)
+    run("fit", table, FORMULA, "--link", "log", "--out", tmp_path / "run", "--quiet")
+    written = tmp_path / "run" / "model.toml"
+    assert tomllib.loads(written.read_text())["link"] == "log"
+    before = written.read_text()
+    again = run("fit", written, "--out", tmp_path / "run", "--quiet")
+    assert not isinstance(again.exception, bm.BayesmixedError)
+    assert written.read_text() == before
+    refused = run("fit", written, "--draws", "7", "--out", tmp_path / "run")
+    assert "would be written over" in str(refused.exception)
+
+
+RAYLEIGH = """
+from math import pi
+import numpy as np
+import bayesmixed as bm
+from bayesmixed import backend as bk
+
+mine = bm.Family(
+    name="rayleigh",
+    parameters=(bm.Parameter("mu", (bm.links.log,)),),
+    loglik=lambda y, mu: bk.log(pi / 2 * y / mu**2) - pi / 4 * (y / mu) ** 2,
+    mean=lambda mu: mu,
+    variance=lambda mu: (4 / pi - 1) * mu**2,
+    simulate=lambda rng, mu: rng.rayleigh(mu * np.sqrt(2 / pi)),
+    valid=lambda y, trials: y > 0,
+    support="above 0",
+)
+"""
+
+
+def test_a_report_of_a_family_of_ones_own(tmp_path):
+    space = {}
+    exec(RAYLEIGH, space)  # noqa: S102
+    data = pd.DataFrame({"y": [1.2, 0.4, 2.2, 0.9, 1.1, 0.3], "g": list("aabbcc")})
+    saved = from_priors(bm.Model("y ~ 1 + (1 | g)", data, family=space["mine"])).save(
+        tmp_path / "fit.nc"
+    )
+    out = tmp_path / "page.html"
+    refused = run("report", saved, "--out", out)
+    assert "the family 'rayleigh'" in str(refused.exception)
+    assert "--own FILE.py" in str(refused.exception)
+    source = tmp_path / "rayleigh.py"
+    source.write_text("x = 1")
+    assert "defines no Family" in str(run("report", saved, "--own", source).exception)
+    source.write_text("1 / 0")
+    assert "ZeroDivisionError" in str(run("report", saved, "--own", source).exception)
+    source.write_text(RAYLEIGH)
+    assert run("report", saved, "--own", source, "--out", out, "--unit", "g").exit_code == 0
+    assert "family=rayleigh" in out.read_text()
+    unknown = run("report", saved, "--own", source, "--out", out, "--unit", "h")
+    assert "There is no grouping" in str(unknown.exception)
+
+
+def test_every_command_explains_its_exit_codes():
+    for command in ("demo", "fit", "check", "report", "datasets"):
+        words = " ".join(run(command, "--help").output.split())
+        assert "Exit codes: 0 done; 1 what was given cannot be used" in words
+        assert ("have not converged" in words) == (command == "fit")
+
+
+def test_what_is_likely_forgotten_is_said(table):
+    medpar = table.parent / "medpar.csv"
+    run("datasets", "medpar", "--out", medpar)
+    said = run("check", medpar, "died ~ age80 + (1 | provnum)")
+    assert "give --family bernoulli" in said.stderr
+    given = run("check", medpar, "died ~ age80 + (1 | provnum)", "--family", "gaussian")
+    assert given.exit_code == 0
+    assert given.stderr == ""
+    assert run("check", table, FORMULA).stderr == ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
@@ -137,3 +139,46 @@ def test_files_that_a_page_at_the_top_links_to_exist(name):
 
 def test_the_picture_of_the_front_page_is_small():
     assert (DOCS / "_static" / "hospitals.svg").stat().st_size < 150_000
+
+
+def test_links_of_a_site_are_checked(tmp_path):
+    (tmp_path / "one.html").write_text(
+        '<h1 id="top">1</h1><a href="two.html#here">a</a><a href="#top">b</a>'
+        '<a href="two.html#no">c</a><img src="none.svg"><a href="https://www.sphinx-doc.org/">d</a>'
+    )
+    (tmp_path / "two.html").write_text('<p id="here">2</p><a href="one.html">e</a>')
+    script = DOCS.parent / "scripts" / "check_links.py"
+    run = subprocess.run(
+        [sys.executable, script, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert run.stdout.splitlines() == [
+        "one.html: no file none.svg",
+        "one.html: no anchor two.html#no",
+        "https://www.sphinx-doc.org/",
+        "5 links inside the site, 2 of them wrong",
+    ]
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if CELLS.search(p.read_text())], ids=lambda page: page.name
+)
+def test_what_a_page_runs_has_all_arguments(page):
+    """Cells are run by `make docs`, which takes long to say that one lacks an argument."""
+    wrong = []
+    for cell in CELLS.findall(page.read_text()):
+        # What is only for notebooks is not Python.
+        lines = [line for line in cell.splitlines() if not line.startswith(("%", "!"))]
+        for call in ast.walk(ast.parse("\n".join(lines))):
+            if not isinstance(call, ast.Call) or not _path(call.func):
+                continue
+            if any(isinstance(a, ast.Starred) for a in call.args) or any(
+                k.arg is None for k in call.keywords
+            ):
+                continue
+            found = inspect.signature(reduce(getattr, _path(call.func), bm))
+            try:
+                found.bind(*call.args, **{str(k.arg): None for k in call.keywords})
+            except TypeError as error:
+                wrong.append(f"{ast.unparse(call)}: {error}")
+    assert not wrong, "\n".join(wrong)

@@ -11,6 +11,7 @@ import arviz as az
 import numpy as np
 import pandas as pd
 import pytest
+from made import from_priors
 from scipy import stats
 
 import bayesmixed as bm
@@ -220,3 +221,11 @@ def test_import_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_only_the_parameters_that_are_asked_for():
+    fit = from_priors(bm.Model("Reaction ~ Days", bm.datasets.load("sleepstudy")), 5)
+    every = fit.parameters()
+    assert set(every) == {"mu", "sigma"}
+    (only,) = fit.parameters({"sigma"}).values()
+    np.testing.assert_array_equal(only, every["sigma"])

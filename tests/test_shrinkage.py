@@ -13,6 +13,8 @@ from scipy.special import expit, log_expit
 import bayesmixed as bm
 from bayesmixed.defaults import outcome_scale
 from bayesmixed.linpred import covariance
+from bayesmixed.reports import _shrinkage
+from bayesmixed.reports._linear_means import linear_means
 from bayesmixed.reports._reliability import Information
 
 
@@ -258,3 +260,19 @@ def test_pictures_show_both_estimates(sleepstudy, kind):
         for value in report.table[column]:
             assert np.isclose(drawn, value).any()
     assert [t.get_text() for t in ax.get_yticklabels()]
+
+
+@pytest.mark.parametrize("name", ["a", "a:b", "c"])
+def test_means_of_groups_at_the_cost_of_groups(name):
+    """The mean of the rows' predictors and the predictor of the rows' mean are one number."""
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"a": np.repeat(list("pqr"), 20), "b": np.tile(list("uvwxy"), 12)})
+    data["c"] = rng.choice(list("klmn"), 60)
+    data["x"], data["y"] = rng.normal(size=60), rng.normal(size=60)
+    fit = from_priors(bm.Model("y ~ x + offset(x / 3) + (x | a/b) + (x || c)", data))
+    random = next(r for r in fit.design.predictors["mu"].random if r.name == name)
+    inner = ["a:b"] if name == "a" else []
+    sizes = random.groups.sizes.astype(float)
+    expected, _ = _shrinkage._expected_means(fit, random, inner, sizes)
+    found = linear_means(fit, random.groups, inner)(fit)
+    np.testing.assert_allclose(found, expected(fit), rtol=1e-10, atol=1e-10)

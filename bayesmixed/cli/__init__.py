@@ -16,15 +16,19 @@ from bayesmixed.cli._report import report
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
-    help="Bayesian mixed models for health data.\n\n"
+_CODES = (
     "Exit codes: 0 done; 1 what was given cannot be used; 2 the command is written wrongly; "
-    "3 sampled and written, but the draws have not converged.",
+    "130 stopped from the keyboard."
+)
+_SAMPLED = "Exit code 3: sampled and written, but the draws have not converged."
+
+app = typer.Typer(
+    help=f"Bayesian mixed models for health data.\n\n{_CODES} fit has {_SAMPLED[5:]}",
     no_args_is_help=True,
     add_completion=False,
 )
 for _command in (demo, fit, check, report, datasets):
-    app.command()(_command)
+    app.command(epilog=f"{_CODES} {_SAMPLED}" if _command is fit else _CODES)(_command)
 
 
 def main() -> None:

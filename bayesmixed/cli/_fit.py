@@ -19,6 +19,7 @@ _NOT_CONVERGED = 3
 Source = Annotated[Path, typer.Argument(help="A CSV or parquet file, or a model file (.toml).")]
 Formula = Annotated[str | None, typer.Argument(help="The formula, where the source is a table.")]
 FamilyName = Annotated[str | None, typer.Option("--family", help="gaussian unless given.")]
+LinkName = Annotated[str | None, typer.Option("--link", help="The family's own unless given.")]
 Priors = Annotated[
     list[str] | None,
     typer.Option("--prior", help='Such as "beta\\[age]=Normal(mu=0, sigma=2)"; may be repeated.'),
@@ -29,6 +30,7 @@ def fit(
     source: Source,
     formula: Formula = None,
     family: FamilyName = None,
+    link: LinkName = None,
     prior: Priors = None,
     out: Annotated[Path, typer.Option(help="Folder for fit.nc, summary.csv, model.toml.")] = Path(
         "fit"
@@ -44,24 +46,27 @@ def fit(
     Examples: bayesmixed fit visits.csv "sbp ~ years + (years | patient)" --out visits;
     bayesmixed fit model.toml --out again
     """
-    file = ModelFile.of(source, formula, family, prior or [])
+    file = ModelFile.of(source, formula, prior or [], family=family, link=link)
     given = {"draws": draws, "tune": tune, "chains": chains, "seed": seed}
     file = file.sampled(**{name: value for name, value in given.items() if value is not None})
     # What is written must make the same draws again, also where no seed was asked for.
     file = file.sampled(**{**_defaults(), **file.sampling})
     model = file.model()
+    hinted(file.hint(model))
+    # Before sampling, so that what cannot be written costs no draws. Then the draws first.
     out.mkdir(parents=True, exist_ok=True)
+    file.write(out / "model.toml")
     found = model.fit(**file.sampling, progress=not quiet)
-    # The draws first: whatever fails after this, they are there.
     found.save(out / "fit.nc")
     found.summary().to_csv(out / "summary.csv")
-    file.write(out / "model.toml")
     console = Console(highlight=False, soft_wrap=True)
     if not quiet:
         console.print(str(found), "", sep="\n", markup=False)
     console.print(f"Written to {out}: fit.nc, summary.csv, model.toml.", markup=False)
     if not found.converged:
-        Console(stderr=True, highlight=False).print(str(found.convergence), markup=False)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            str(found.convergence), markup=False
+        )
         raise typer.Exit(_NOT_CONVERGED)
 
 
@@ -74,3 +79,9 @@ def _defaults() -> dict[str, int]:
 def shown(model: bm.Model) -> str:
     """A model and its priors in lines."""
     return f"{model}\n\n{model.priors.to_string(max_colwidth=80)}"
+
+
+def hinted(words: str) -> None:
+    """Say a hint where it does not get into what is read on."""
+    if words:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"Hint: {words}", markup=False)

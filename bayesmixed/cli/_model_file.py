@@ -10,12 +10,13 @@ from os.path import relpath
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import tomli_w
 
 import bayesmixed as bm
 from bayesmixed._errors import DataError, PriorError, lookup
-from bayesmixed.covariance import structure_from
+from bayesmixed.cli._residual import structure
 
 _TEXT: Mapping[str, type] = {
     "data": str,
@@ -23,6 +24,7 @@ _TEXT: Mapping[str, type] = {
     "formula": str,
     "family": str,
     "link": str,
+    "missing": str,
     "sampling_sd": str,
     "center": bool,
 }
@@ -45,23 +47,35 @@ class ModelFile:
     ----------
     values : mapping
         Keys ``data`` (a file) or ``dataset`` (one of the package's), ``formula``, ``family``,
-        ``link``, ``sampling_sd``, ``center``, and tables ``hierarchy``, ``parameters``, ``priors``,
-        ``residual``.
+        ``link``, ``missing``, ``sampling_sd``, ``center``, and tables ``hierarchy``,
+        ``parameters``, ``priors``, ``residual``.
     folder : Path
         What a relative path of the data starts from.
     sampling : mapping
         Arguments of `Model.fit`.
+    source : Path, optional
+        The file that it was read from.
     """
 
     values: Mapping[str, Any]
     folder: Path = Path()
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    source: Path | None = None
 
     @classmethod
     def of(
-        cls, source: Path, formula: str | None, family: str | None, priors: list[str]
+        cls, source: Path, formula: str | None, priors: list[str], **typed: str | None
     ) -> ModelFile:
         """From a table with a formula, or from a model file, with what was typed beside it.
+
+        Parameters
+        ----------
+        source : Path
+        formula : str, optional
+        priors : list of str
+            As typed.
+        **typed : str, optional
+            Other keys of a model file, such as ``family``.
 
         Raises
         ------
@@ -72,13 +86,13 @@ class ModelFile:
             found = cls.read(source)
         elif formula is None:
             raise bm.BayesmixedError(
-                f'A table needs a formula: bayesmixed fit {source} "y ~ x + (1 | group)".'
+                f'A table needs a formula behind it, such as {source} "y ~ x + (1 | group)".'
             )
         else:
             found = cls({"data": str(source)})
         values = dict(found.values)
-        values |= {} if formula is None else {"formula": formula}
-        values |= {} if family is None else {"family": family}
+        typed["formula"] = formula
+        values |= {name: value for name, value in typed.items() if value is not None}
         if priors:
             values["priors"] = {**values.get("priors", {}), **dict(map(_typed_prior, priors))}
         return replace(found, values=values)
@@ -101,12 +115,19 @@ class ModelFile:
                 raise DataError(f"{path}: {key} = {value!r} must be {words[kind]}.")
         if "formula" not in values or ("data" in values) == ("dataset" in values):
             raise DataError(f"{path} needs formula, and one of data (a file) and dataset (a name).")
+        for table in ("hierarchy", "parameters"):
+            for key, value in values.get(table, {}).items():
+                if not isinstance(value, str):
+                    example = {"hierarchy": '"1 + years"', "parameters": '"~ arm"'}[table]
+                    raise DataError(
+                        f"{path}: {key} = {value!r} in [{table}] must be text, such as {example}."
+                    )
         sampling = values.pop("sampling", {})
         for key, value in sampling.items():
             kinds = lookup(_SAMPLING, key, "key of [sampling]")
             if not isinstance(value, kinds) or isinstance(value, bool):
                 raise DataError(f"{path}: {key} = {value!r} in [sampling] must be a number.")
-        return cls(values, path.parent, sampling)
+        return cls(values, path.parent, sampling, path)
 
     def sampled(self, **settings: int) -> ModelFile:
         """The same with other settings of sampling."""
@@ -122,16 +143,37 @@ class ModelFile:
         if "priors" in given:
             given["priors"] = {n: _prior(n, p) for n, p in given["priors"].items()}
         if "residual" in given:
-            given["residual"] = _structure(given["residual"])
+            given["residual"] = structure(given["residual"])
         return bm.Model(given.pop("formula"), table, **given)
 
+    def hint(self, model: bm.Model) -> str:
+        """What is likely to have been forgotten; empty where nothing is."""
+        if "family" in self.values or not np.isin(model.design.y, (0, 1)).all():
+            return ""
+        return (
+            f"{model.spec.response} is 0 or 1 in every row, and is modelled as a measurement; for "
+            "probabilities and odds ratios give --family bernoulli."
+        )
+
     def write(self, path: Path) -> None:
-        """Write it so that the run can be made again from where the file is."""
-        values = dict(self.values)
+        """Write it so that the run can be made again from where the file is.
+
+        Raises
+        ------
+        BayesmixedError
+            If it would be written over the model file that it was read from, which says less.
+        """
+        values = {**self.values, "sampling": dict(self.sampling)}
         if "data" in values:
             values["data"] = relpath(self.folder / values["data"], path.parent)
-        text = tomli_w.dumps({**values, "sampling": dict(self.sampling)})
-        path.write_text(text, encoding="utf-8")
+        if self.source is not None and path.exists() and path.samefile(self.source):
+            if tomllib.loads(path.read_text(encoding="utf-8")) == values:
+                return
+            raise bm.BayesmixedError(
+                f"{path} would be written over, and with it your comments; choose another folder "
+                "with --out."
+            )
+        path.write_text(tomli_w.dumps(values), encoding="utf-8")
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -150,15 +192,24 @@ def read_table(path: Path) -> pd.DataFrame:
     if reader is None:
         raise DataError(f"{path}: tables are read from .csv and .parquet files.")
     try:
-        return reader(path)
+        table = reader(path)
     except FileNotFoundError as error:
         raise DataError(f"There is no file {path}.") from error
     except ImportError as error:
         raise DataError(
-            f"{path} is parquet, which takes pyarrow: pip install 'bayesmixed[dask]'."
+            f"{path} is a parquet file, which pyarrow reads: pip install pyarrow."
         ) from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    only = str(table.columns[0]) if len(table.columns) == 1 else ""
+    other = next((sign for sign in ";\t|" if sign in only), None)
+    if other is not None:
+        raise DataError(
+            f"{path} has one column, {only!r}: its values are separated by {other!r}, "
+            "and a CSV file's by commas. Write it anew: pandas.read_csv(..., "
+            f"sep={other!r}).to_csv(..., index=False), with decimal=',' if its decimals are commas."
+        )
+    return table
 
 
 def _prior(name: str, values: Any) -> bm.Prior:
@@ -184,15 +235,3 @@ def _typed_prior(text: str) -> tuple[str, dict[str, Any]]:
             f'--prior {text!r}: write it as "beta[age]=Normal(mu=0, sigma=2)".'
         ) from error
     return name.strip(), {"distribution": call.func.id, **values}
-
-
-def _structure(values: Mapping[str, Any]) -> Any:
-    """A residual structure from ``structure = "AR1"`` and its fields."""
-    if not {"structure", "within"} <= set(values):
-        raise bm.BayesmixedError(
-            '[residual] needs structure (such as "AR1"), time and within, the names of columns.'
-        )
-    try:
-        return structure_from(values)
-    except (KeyError, TypeError) as error:
-        raise bm.BayesmixedError(f"[residual]: {error}.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -129,6 +130,8 @@ def meta_analysis(
     else:
         settings = Settings(draws, tune, chains, seed)
         tree, notes = _grid_tree(model.design, settings), model.notes
+        chosen_draws = {"draws": draws, "chains": chains, "seed": seed}
+        tree.attrs["sampling"] = json.dumps(chosen_draws, default=int)
     if set(kept) - set(given):
         notes = (*notes, f"Default priors are scaled to the {unit}.")
     attributes = {"method": method, "unit": str(unit)}

@@ -9,6 +9,7 @@ from bayesmixed.predictor import INTERCEPT, PredictorDesign, RandomDesign
 
 # More coefficients than this stand as a product of vectors.
 _MOST_TERMS = 5
+_MOST_LETTERS = 64
 _GREEK = dict(zip(("mu", "sigma", "nu", "alpha", "kappa", "phi"), "μσνακφ", strict=True))
 
 
@@ -24,6 +25,8 @@ def _i(name: str) -> Markup:
 def _o(sign: str) -> Markup:
     # Browsers give no space to a tilde.
     space = {"lspace": "0.28em", "rspace": "0.28em"} if sign == "~" else {}
+    # Brackets as high as the line, also about letters with an index.
+    space |= {"stretchy": "false"} if sign in "()" else {}
     return _element("mo", sign, **space)
 
 
@@ -51,9 +54,13 @@ def formulas(design: Design) -> tuple[Markup, ...]:
     ]
     name = design.family.name.replace("_", " ")
     lines = [_element("mrow", of_row, _o("~"), _call(name, *parameters))]
+    categorical = design.family.is_categorical
+    if categorical:
+        lines = _cumulative(design)
     for parameter, predictor in design.predictors.items():
-        mean = _below(_i(parameter), _i("i"))
-        link = design.links[parameter].name
+        latent = categorical and parameter == first.name
+        mean = _below(_i("η" if latent else parameter), _i("i"))
+        link = "identity" if latent else design.links[parameter].name
         left = mean if link == "identity" else _call(link, mean)
         lines.append(_element("mrow", left, _o("="), *_predictor(predictor)))
         lines += [_effects(random) for random in predictor.random]
@@ -63,24 +70,65 @@ def formulas(design: Design) -> tuple[Markup, ...]:
     return tuple(_element("math", line, display="block") for line in lines)
 
 
+def _cumulative(design: Design) -> list[Markup]:
+    """Ordered categories: cut-points on the predictor's scale."""
+    count = len(design.categories)
+    cut = _below(_i("τ"), _i("k"))
+    event = _element("mrow", _below(_i("y"), _i("i")), _o("≤"), _i("k"))
+    below = _call(design.spec.link.name, _call("P", event))
+    line = _element("mrow", below, _o("="), cut, _o("−"), _below(_i("η"), _i("i")))
+    cuts: list[str | Markup] = []
+    shown = range(1, count) if count <= _MOST_TERMS else (1, 2, 0, count - 1)
+    for k in shown:
+        cuts += [_o("<")] if cuts else []
+        cuts.append(_below(_i("τ"), _element("mn", str(k))) if k else _o("…"))
+    return [line, _element("mrow", *cuts)]
+
+
 def _predictor(predictor: PredictorDesign) -> list[Markup]:
-    found: list[Markup] = []
+    """The sum of a predictor's parts, in lines that a page can hold."""
+    lines: list[list[Markup]] = [[]]
+    length = 0
+    for k, (part, size) in enumerate(_parts(predictor)):
+        if length + size > _MOST_LETTERS and lines[-1]:
+            lines.append([])
+            length = 0
+        lines[-1] += [_o("+"), part] if k else [part]
+        length += size
+    if len(lines) == 1:
+        return lines[0] or [_element("mn", "0")]
+    rows = [
+        _element("mtr", _element("mtd", _element("mrow", *line), style="text-align: left"))
+        for line in lines
+    ]
+    return [_element("mtable", *rows)]
+
+
+def _parts(predictor: PredictorDesign) -> list[tuple[Markup, int]]:
+    """Each part of a predictor, and about how many letters wide it is."""
+    found: list[tuple[Markup, int]] = []
     if len(predictor.terms) > _MOST_TERMS:
-        found = [_element("msup", _below(_i("x"), _i("i")), _o("′")), _i("β")]
+        found = [
+            (_element("mrow", _element("msup", _below(_i("x"), _i("i")), _o("′")), _i("β")), 3)
+        ]
     else:
         for term in predictor.terms:
             coefficient = _below(_i("β"), _text("0" if term == INTERCEPT else term))
-            found += [_o("+")] if found else []
-            found.append(coefficient)
-            found += [] if term == INTERCEPT else [_text(f"\u00a0{term}")]
+            found.append(_times(coefficient, term))
     if predictor.offset.any():
-        found += [_o("+"), _text("offset")]
+        found.append((_text("offset"), 6))
     for random in predictor.random:
         for effect in random.effects:
-            found += [_o("+")] if found else []
-            found.append(_below(_i("u"), _text(f"{random.name}, {effect}")))
-            found += [] if effect == INTERCEPT else [_text(f"\u00a0{effect}")]
-    return found or [_element("mn", "0")]
+            own = _below(_i("u"), _text(f"{random.name}, {effect}"))
+            part, size = _times(own, effect)
+            found.append((part, size + len(random.name)))
+    return found
+
+
+def _times(coefficient: Markup, term: str) -> tuple[Markup, int]:
+    if term == INTERCEPT:
+        return coefficient, 10
+    return _element("mrow", coefficient, _text(f"\u00a0{term}")), 2 * len(term) + 2
 
 
 def _effects(random: RandomDesign) -> Markup:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import platform
+from collections.abc import Collection
 from importlib.metadata import version
 from importlib.resources import files
 from os import PathLike
@@ -14,23 +14,35 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bayesmixed._errors import StorageError
+from bayesmixed._errors import StorageError, lookup
 from bayesmixed.defaults import assign_priors
 from bayesmixed.fit import Fit
+from bayesmixed.page._attempt import Failure, attempt
+from bayesmixed.page._bars import Panel
+from bayesmixed.page._code import code
+from bayesmixed.page._curves import curves
 from bayesmixed.page._mathematics import formulas
+from bayesmixed.page._panels import coefficients
 from bayesmixed.page._sections import sections
 from bayesmixed.page._tables import Grid
+from bayesmixed.page._words import question, statement
 
 _PACKAGES = ("bayesmixed", "pymc", "nutpie", "arviz", "numpy", "pandas", "xarray")
 
 
-def report(fit: Fit, path: str | PathLike[str], title: str | None = None) -> Path:
+def report(
+    fit: Fit,
+    path: str | PathLike[str],
+    title: str | None = None,
+    units: Collection[str] | None = None,
+) -> Path:
     """Write a fit as one self-contained HTML page.
 
     It opens without a network: question and model in words and mathematics, data and hierarchy,
     verdict on convergence, effects, variance components, odds ratios, every group in a table that
-    sorts and filters, checks, priors, caveats, versions, and the code that made it. A report that
-    does not suit the fit is named with the reason.
+    sorts and filters, checks, priors beside posteriors, caveats, versions, and the code that made
+    it. Drawings answer to pointer and keyboard. A part that cannot be made is named with the
+    reason, and costs nothing of the others.
 
     Parameters
     ----------
@@ -40,6 +52,8 @@ def report(fit: Fit, path: str | PathLike[str], title: str | None = None) -> Pat
         The file, such as ``"report.html"``.
     title : str, optional
         The page's heading; the formula unless given.
+    units : collection of str, optional
+        Groupings whose groups are drawn and listed; all of them unless given.
 
     Returns
     -------
@@ -50,6 +64,8 @@ def report(fit: Fit, path: str | PathLike[str], title: str | None = None) -> Pat
     ------
     StorageError
         If the file cannot be written.
+    UnknownNameError
+        If there is no such grouping.
 
     Examples
     --------
@@ -59,8 +75,13 @@ def report(fit: Fit, path: str | PathLike[str], title: str | None = None) -> Pat
     >>> bm.report(fit, "report.html").name
     'report.html'
     """
-    page = _environment().get_template("page.html.j2").render(**_content(fit, title))
-    target = Path(path)
+    target, known = Path(path), {g.name: g for g in fit.design.groups}
+    for name in units or ():
+        lookup(known, name, "grouping")
+    if not target.parent.is_dir():
+        raise StorageError(f"The report could not be written: there is no folder {target.parent}.")
+    content = _content(fit, title, set(known if units is None else units))
+    page = _environment().get_template("page.html.j2").render(**content)
     try:
         target.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -78,27 +99,38 @@ def _environment() -> Environment:
     )
 
 
-def _content(fit: Fit, title: str | None) -> dict[str, Any]:
+def _content(fit: Fit, title: str | None, units: Collection[str]) -> dict[str, Any]:
     own = files("bayesmixed.page")
-    parts = list(sections(fit))
-    summary = fit.summary().drop(columns="mcse_mean")
-    words = "Posterior means, sds and 95 % equal-tailed intervals on the scale of the predictor."
+    parts = list(sections(fit, units))
+    design = fit.design
     return {
         "title": title or fit.spec.formula.splitlines()[0],
         # The package's own files: not from data, and not to be escaped.
-        "style": Markup((own / "page.css").read_text()),
-        "script": Markup((own / "page.js").read_text()),
+        "style": Markup((own / "page.css").read_text(encoding="utf-8")),
+        "script": Markup((own / "page.js").read_text(encoding="utf-8")),
         "fit": fit,
-        "formulas": formulas(fit.design),
-        "several": any(r.size > 1 for p in fit.design.predictors.values() for r in p.random),
-        "effects": Grid.of(summary, words),
+        "verdict": attempt("the verdict", lambda: (fit.converged, str(fit.convergence))),
+        "question": attempt("the question", lambda: question(design)),
+        "statement": attempt("the model in words", lambda: statement(design)),
+        "formulas": attempt("the model in mathematics", lambda: formulas(design)),
+        "tree": attempt("the hierarchy", design.tree),
+        "several": any(r.size > 1 for p in design.predictors.values() for r in p.random),
+        "effects": attempt("the effects", lambda: _effects(fit)),
         "sections": parts,
-        "priors": Grid.of(_priors(fit), "Priors, and where each is from."),
+        "priors": attempt("the priors", lambda: Grid.of(_priors(fit), "Priors, and where from.")),
+        "curves": attempt("priors and posteriors", lambda: curves(fit)),
         "caveats": list(dict.fromkeys(c for part in parts for c in part.caveats)),
         "references": list(dict.fromkeys(r for part in parts for r in part.references)),
-        "code": code(fit),
+        "code": attempt("the code", lambda: code(fit)),
         "versions": {"Python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
     }
+
+
+def _effects(fit: Fit) -> tuple[Grid, tuple[Panel, ...]]:
+    summary = fit.summary().drop(columns="mcse_mean")
+    words = "Posterior means, sds and 95 % equal-tailed intervals on the scale of the predictor."
+    panels = attempt("the effects' drawing", lambda: coefficients(summary, fit.spec.link.name))
+    return Grid.of(summary, words), () if isinstance(panels, Failure) else tuple(panels)
 
 
 def _priors(fit: Fit) -> pd.DataFrame:
@@ -110,45 +142,3 @@ def _priors(fit: Fit) -> pd.DataFrame:
         },
         index=pd.Index(assigned, name="parameter"),
     )
-
-
-def code(fit: Fit) -> str:
-    """The Python lines that make the fit again from its data."""
-    spec, settings = fit.spec, json.loads(fit.tree.attrs.get("sampling", "{}"))
-    first, *others = spec.predictors.items()
-    left = spec.response + (f" | trials({spec.trials})" if spec.trials else "")
-    arguments = [repr(f"{left} ~ {first[1]}"), "data", f"family={spec.family.name!r}"]
-    if spec.link is not spec.family.link(first[0], None):
-        arguments.append(f"link={spec.link.name!r}")
-    if others:
-        arguments.append(f"parameters={ {name: f'~ {p}' for name, p in others}!r}")
-    if spec.sampling_sd:
-        arguments.append(f"sampling_sd={spec.sampling_sd!r}")
-    if spec.residual is not None:
-        arguments.append(f"residual=bm.{spec.residual}")
-    if spec.priors:
-        inner = ", ".join(f"{n!r}: {_prior(p)}" for n, p in spec.priors.items())
-        arguments.append(f"priors={{{inner}}}")
-    if not spec.center:
-        arguments.append("center=False")
-    inside = "".join(f"    {argument},\n" for argument in arguments)
-    how = ", ".join(f"{name}={value!r}" for name, value in settings.items() if value is not None)
-    return (
-        f"import bayesmixed as bm\n\nmodel = bm.Model(\n{inside})\n"
-        f"{'' if settings else _unrecorded(fit)}fit = model.fit({how})"
-    )
-
-
-def _unrecorded(fit: Fit) -> str:
-    """What to know where these lines do not give the very same draws."""
-    if fit.posterior.attrs.get("method") == "grid":
-        return (
-            '# The draws here are independent ones by bm.meta_analysis(..., method="grid"), whose\n'
-            "# seed is not recorded. NUTS gives the same posterior up to Monte Carlo error.\n"
-        )
-    return "# How the draws were made, and their seed, is not recorded with this fit.\n"
-
-
-def _prior(prior: Any) -> str:
-    inner = "".join(f", {name}={value!r}" for name, value in prior.parameters)
-    return f"bm.Prior({prior.distribution!r}{inner})"

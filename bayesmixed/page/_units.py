@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-WIDTH, HEIGHT, LEFT, BOTTOM = 860.0, 320.0, 60.0, 24.0
+from bayesmixed.page._bars import written
+
+# Places along the drawing in percent of its width, heights in pixels.
+HEIGHT, TOP, BOTTOM, LEFT, RIGHT = 320.0, 14.0, 10.0, 9.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -47,25 +50,23 @@ class Units:
         least, most = float(table["eti95_lb"].min()), float(table["eti95_ub"].max())
         if not most > least:
             return None
-        scale = (HEIGHT - BOTTOM - 10) / (most - least)
+        scale = (HEIGHT - BOTTOM - TOP) / (most - least)
 
         def height(value: float) -> float:
             inside = min(max(value, least), most)
             return round(HEIGHT - BOTTOM - (inside - least) * scale, 1)
 
-        step = (WIDTH - LEFT - 10) / len(table)
+        step = (100 - LEFT - RIGHT) / len(table)
         marks = []
         for i, (label, row) in enumerate(table.iterrows()):
             raw = row.get("raw", np.nan)
             known = isinstance(raw, float) and np.isfinite(raw)
-            words = (
-                f"{label}: {row['shrunken']:.3g} ({row['eti95_lb']:.3g} to {row['eti95_ub']:.3g})"
-            )
+            words = f"{label}: {written(row['shrunken'], row['eti95_lb'], row['eti95_ub'])}"
             words += f", raw {raw:.3g}" if known else ""
             words += f", n = {row['n']:,.0f}" if "n" in table.columns else ""
             marks.append(
                 Mark(
-                    round(LEFT + (i + 0.5) * step, 1),
+                    round(LEFT + (i + 0.5) * step, 2),
                     height(row["eti95_lb"]),
                     height(row["eti95_ub"]),
                     height(row["shrunken"]),

@@ -21,8 +21,8 @@ from bayesmixed.names import effect_names, sd_name, suffix
 from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.predictor import PredictorDesign
 from bayesmixed.priors import Prior
+from bayesmixed.reports._prior_density import log_density
 from bayesmixed.reports._report import Report, convergence_caveats
-from bayesmixed.univariate import encode, log_prior, unconstrain
 
 type Floats = NDArray[np.float64]
 
@@ -112,7 +112,7 @@ def log_priors(fit: Fit) -> Iterator[tuple[str, Floats]]:
             for k, term in enumerate(predictor.terms):
                 first = predictor.has_intercept and k == 0
                 name = f"Intercept{tail}" if first else f"beta{tail}[{term}]"
-                yield name, _log_density(priors[name], beta[..., k] + (moved if first else 0))
+                yield name, log_density(priors[name], beta[..., k] + (moved if first else 0))
         yield from _spreads(fit, predictor, tail, priors)
     for constant in design.family.parameters:
         if constant.name in priors:
@@ -120,9 +120,9 @@ def log_priors(fit: Fit) -> Iterator[tuple[str, Floats]]:
             if constant.support == "ordered":
                 # Priors are for cut-points at the predictors' means.
                 value = value - shift[..., None]
-                yield constant.name, _log_density(priors[constant.name], value).sum(axis=-1)
+                yield constant.name, log_density(priors[constant.name], value).sum(axis=-1)
             else:
-                yield constant.name, _log_density(priors[constant.name], value)
+                yield constant.name, log_density(priors[constant.name], value)
 
 
 def _spreads(
@@ -132,22 +132,13 @@ def _spreads(
     for random in predictor.random:
         sd = fit.posterior[sd_name(tail, random.name)].to_numpy()
         for k, name in enumerate(effect_names(tail, random)):
-            yield name, _log_density(priors[name], sd[..., k])
+            yield name, log_density(priors[name], sd[..., k])
         if random.is_correlated:
             name = f"cor{tail}_{random.name}"
             eta = dict(priors[name].parameters)["eta"]
             every = fit.posterior[name].to_numpy()
             blocks = [every[..., *np.ix_(b, b)] for b in random.blocks if len(b) > 1]
             yield name, (eta - 1) * np.sum([np.linalg.slogdet(b)[1] for b in blocks], axis=0)
-
-
-def _log_density(prior: Prior, values: Floats) -> Floats:
-    """Log-density of a prior of single numbers, elementwise."""
-    encoded = encode(prior)
-    x = unconstrain(values, encoded)
-    found = [log_prior(one, encoded.numbers) for one in x.ravel()]
-    density = [d - np.log(abs(slope)) for _, slope, d, _ in found]
-    return np.reshape(density, values.shape)
 
 
 def _log_likelihood(fit: Fit) -> Floats:

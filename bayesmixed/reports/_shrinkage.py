@@ -16,7 +16,9 @@ from bayesmixed._errors import lookup
 from bayesmixed.fit import Fit
 from bayesmixed.linpred import linear_predictor, random_of
 from bayesmixed.predictor import RandomDesign
+from bayesmixed.reports._latent import is_transformed
 from bayesmixed.reports._levels import inside
+from bayesmixed.reports._linear_means import linear_means
 from bayesmixed.reports._own import own_coefficients
 from bayesmixed.reports._profiles import profiles
 from bayesmixed.reports._rate import rate_of
@@ -104,17 +106,15 @@ def _means(fit: Fit, random: RandomDesign) -> Report:
     inner = [g.name for g in inside(design, groups)]
     rate = rate_of(design)
     weight = np.bincount(groups.index, weights=rate.weight)
-    cases = profiles(design, inner, groups.index)
-
-    def shrunken(piece: Fit) -> Floats:
-        expected = linear_predictor(piece, cases.design, dict.fromkeys(inner, "new")).mean()
-        return cases.total(expected) / weight
-
+    if fit.spec.is_normal and not is_transformed(design):
+        shrunken, values = linear_means(fit, groups, inner), len(groups.labels)
+    else:
+        shrunken, values = _expected_means(fit, random, inner, weight)
     within = f", averaged over {' and '.join(inner)}" if inner else ""
     return _report(
         f"Shrunken estimates by {random.name}",
         random,
-        _draws(fit, random, shrunken, None, len(cases.design.y)),
+        _draws(fit, random, shrunken, None, values),
         np.bincount(groups.index, weights=design.y) / weight,
         {rate.size: weight} if rate.size else {},
         rate.label,
@@ -130,6 +130,19 @@ def _means(fit: Fit, random: RandomDesign) -> Report:
         ),
         (_EFRON, "Adams (2009), The Reliability of Provider Profiling, RAND TR-653."),
     )
+
+
+def _expected_means(
+    fit: Fit, random: RandomDesign, inner: list[str], weight: Floats
+) -> tuple[Callable[[Fit], Floats], int]:
+    """Mean expected outcome of each group's rows, and how many values that takes in a draw."""
+    cases = profiles(fit.design, inner, random.groups.index)
+
+    def shrunken(piece: Fit) -> Floats:
+        expected = linear_predictor(piece, cases.design, dict.fromkeys(inner, "new")).mean()
+        return cases.total(expected) / weight
+
+    return shrunken, len(cases.design.y)
 
 
 def _coefficients(fit: Fit, random: RandomDesign, place: int) -> Report:

@@ -142,12 +142,14 @@ def mean_residual(fit: Fit) -> xr.DataArray | None:
     family, transformed = design.family, is_transformed(design)
     if not (family.is_normal if transformed else is_own_scale(design)):
         return None
-    parts = []
+    parts, direct = [], transformed or fit.spec.is_normal
     for piece in fit.pieces():
-        eta = piece.parameters()
-        if transformed:
+        if direct:
+            # Without the predictor of every row, which costs more than all else.
+            eta = piece.parameters({"sigma"})
             found = np.asarray(design.links["sigma"].inverse(eta["sigma"])) ** 2
         else:
+            eta = piece.parameters()
             found = np.asarray(family.evaluate(family.variance, eta, design.links, **design.known))
         shape = (*(piece.posterior.sizes[d] for d in dims), len(design.y))
         parts.append(xr.DataArray(np.broadcast_to(found, shape).mean(axis=-1), dims=dims))

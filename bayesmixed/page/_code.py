@@ -1,0 +1,104 @@
+"""The Python lines that make a fit again from its data."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from bayesmixed.covariance import STRUCTURES
+from bayesmixed.families import FAMILIES
+from bayesmixed.fit import Fit
+from bayesmixed.links import LINKS
+from bayesmixed.spec import ModelSpec
+
+
+def code(fit: Fit) -> str:
+    """The Python lines that make the fit again from its data."""
+    settings = json.loads(fit.tree.attrs.get("sampling", "{}"))
+    how = [f"{name}={value!r}" for name, value in settings.items() if value is not None]
+    unseeded = "# No seed was given, so the draws are other ones in every run.\n"
+    note = "" if settings.get("seed") is not None else unseeded if settings else _UNRECORDED
+    if fit.posterior.attrs.get("method") == "grid":
+        made = _call("fit = bm.meta_analysis", [*_synthesis(fit), *how])
+        return f"import bayesmixed as bm\n\n{note}{made}"
+    model = _call("model = bm.Model", _arguments(fit.spec))
+    own = "".join(f"# {line}\n" for line in _own(fit.spec))
+    return f"import bayesmixed as bm\n\n{own}{model}\n{note}fit = model.fit({', '.join(how)})"
+
+
+_UNRECORDED = "# How the draws were made, and their seed, is not recorded with this fit.\n"
+
+
+def _call(what: str, arguments: list[str]) -> str:
+    inside = "".join(f"    {argument},\n" for argument in arguments)
+    return f"{what}(\n{inside})"
+
+
+def _arguments(spec: ModelSpec) -> list[str]:
+    first, *others = spec.predictors.items()
+    left = spec.response + (f" | trials({spec.trials})" if spec.trials else "")
+    ours = spec.family is FAMILIES.get(spec.family.name)
+    family = repr(spec.family.name) if ours else _variable(spec.family.name)
+    found = [repr(f"{left} ~ {first[1]}"), "data", f"family={family}"]
+    if spec.link is not spec.family.link(first[0], None):
+        known = spec.link is LINKS.get(spec.link.name)
+        found.append(f"link={repr(spec.link.name) if known else _variable(spec.link.name)}")
+    if others:
+        found.append(f"parameters={ {name: f'~ {p}' for name, p in others}!r}")
+    if spec.sampling_sd:
+        found.append(f"sampling_sd={spec.sampling_sd!r}")
+    if spec.residual is not None:
+        ours = type(spec.residual).__name__ in STRUCTURES
+        found.append(f"residual={'bm.' if ours else ''}{spec.residual}")
+    found += _priors(spec)
+    return [*found, *([] if spec.center else ["center=False"])]
+
+
+def _own(spec: ModelSpec) -> list[str]:
+    """What of the model is the user's own, and has to be there before these lines."""
+    found = []
+    if spec.family is not FAMILIES.get(spec.family.name):
+        found.append(f"{_variable(spec.family.name)}: the bm.Family of your own of that name.")
+    if spec.link is not LINKS.get(spec.link.name):
+        found.append(f"{_variable(spec.link.name)}: the link of your own of that name.")
+    if spec.residual is not None and type(spec.residual).__name__ not in STRUCTURES:
+        found.append(f"{type(spec.residual).__name__}: the bm.Structure of your own of that name.")
+    return found
+
+
+def _variable(name: str) -> str:
+    """A name of the user's own as a variable's."""
+    word = "".join(c if c.isalnum() else "_" for c in name)
+    return word if word.isidentifier() else f"own_{word}"
+
+
+def _synthesis(fit: Fit) -> list[str]:
+    """Arguments of `bm.meta_analysis` that stand for the model."""
+    spec = fit.spec
+    predictor = spec.predictors["mu"]
+    # The front door writes the standard error's column, or the root of the variance's.
+    known = (spec.sampling_sd or "").replace("`", "")
+    variance = known.startswith("sqrt(")
+    column = known.removeprefix("sqrt(").removesuffix(")") if variance else known
+    found = ["data", f"effect={spec.response.replace('`', '')!r}"]
+    found.append(f"{'variance' if variance else 'se'}={column!r}")
+    if predictor.random:
+        found.append(f"study={predictor.random[0].grouping.name!r}")
+    else:
+        found.append("common=True")
+    if predictor.fixed != "1":
+        found.append(f"moderators={f'~ {predictor.fixed}'!r}")
+    if fit.posterior.attrs.get("measure"):
+        found.append(f"measure={fit.posterior.attrs['measure']!r}")
+    return [*found, *_priors(spec), "method='grid'"]
+
+
+def _priors(spec: ModelSpec) -> list[str]:
+    given = [f"{name!r}: {_prior(prior)}" for name, prior in spec.priors.items()]
+    given += [] if spec.budget is None else [f"'variance_budget': bm.{spec.budget!r}"]
+    return [f"priors={{{', '.join(given)}}}"] if given else []
+
+
+def _prior(prior: Any) -> str:
+    inner = "".join(f", {name}={value!r}" for name, value in prior.parameters)
+    return f"bm.Prior({prior.distribution!r}{inner})"
