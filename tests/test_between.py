@@ -205,6 +205,11 @@ def test_reports_that_need_independent_groups_refuse(
     ):
         with pytest.raises(bm.BayesmixedError, match="independent of each other"):
             report()
+    with pytest.raises(bm.BayesmixedError, match="effects are correlated"):
+        bm.residual_correlation(fit)
+    shrunken = bm.shrinkage(fit, "batch")
+    assert shrunken.table["reliability"].isna().all()
+    assert any("others' data" in caveat for caveat in shrunken.caveats)
 
 
 def test_a_large_known_matrix_is_kept(tmp_path) -> None:

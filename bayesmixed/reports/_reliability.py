@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesmixed._errors import listed
 from bayesmixed.compress import unique_rows
 from bayesmixed.defaults import outcome_scale
 from bayesmixed.design import Design
@@ -93,8 +94,13 @@ class Information:
 
     @property
     def is_known(self) -> bool:
-        """Whether the information of groups adds up: series lie in one innermost group each."""
+        """Whether the information of groups adds up: series lie in one innermost group each.
+
+        Of groups that are correlated each also has what the others' data say of it.
+        """
         design = self.fit.design
+        if design.spec.covariances:
+            return False
         return design.series is None or whole_series(design, self.levels[0].groups.index)
 
     @property
@@ -198,7 +204,13 @@ class Information:
 
 
 def correlated_caveats(fit: Fit, random: RandomDesign) -> tuple[str, ...]:
-    """Why a report on correlated residuals has no reliabilities."""
+    """Why a report on correlated residuals or groups has no reliabilities."""
+    if fit.spec.covariances:
+        return (
+            f"Groups of {listed(fit.spec.covariances)} are correlated, so each group's estimate "
+            "also has what others' data say of it: reliability, which is the share that its own "
+            "data resolve, is left out.",
+        )
     if fit.design.series is None or Information.of(fit, random).is_known:
         return ()
     return (

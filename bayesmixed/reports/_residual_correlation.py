@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from bayesmixed._errors import BayesmixedError
+from bayesmixed._errors import BayesmixedError, listed
 from bayesmixed.axes import Axis
 from bayesmixed.fit import Fit
 from bayesmixed.plots import BLUE, GREY, ORANGE
@@ -90,6 +90,12 @@ def residual_correlation(fit: Fit) -> Report:
     """
     series = fit.design.series
     if series is None:
+        if fit.spec.covariances:
+            raise BayesmixedError(
+                f"In this model effects are correlated ({listed(fit.spec.covariances)}), and not "
+                "residuals, so nothing is observed that could stand beside their correlations. "
+                "summary() has the parameters of these."
+            )
         raise BayesmixedError(
             "This model's residuals are independent given the effects of its groups. Fit it with "
             'residual=, such as bm.AR1(time="visit", within="patient").'
