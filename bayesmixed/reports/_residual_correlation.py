@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from bayesmixed._errors import BayesmixedError
@@ -297,7 +298,7 @@ def _by_distance(
         ax.scatter(at, points, color=colour, marker=marker, s=14, label=f"observed{tail}")
     ax.set_xlabel(f"distance in {axis.name}" + (" (visits)" if axis.structure.counted else ""))
     if axis.structure.counted:
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(fontsize=8, frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
