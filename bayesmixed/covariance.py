@@ -17,6 +17,7 @@ from bayesmixed import backend as bk
 from bayesmixed._errors import BayesmixedError, lookup
 from bayesmixed.backend import Array
 from bayesmixed.distances import Exponential, Matern, SquaredExponential, flat, lags_of, since
+from bayesmixed.levinson import autocorrelations
 from bayesmixed.priors import Prior
 from bayesmixed.product import Product
 from bayesmixed.structure import CorrelationParameter, Derived, Structure
@@ -245,7 +246,7 @@ class Toeplitz(Structure):
         """``rho`` by lag, where the partial correlations are the parameters."""
         if not self._is_full(size):
             return {}
-        return {"rho": ("lag", lambda p: _autocorrelations(2 * p["partial"] - 1, size))}
+        return {"rho": ("lag", lambda p: autocorrelations(2 * p["partial"] - 1))}
 
     def matrix(self, parameters: Mapping[str, Array], times: Any) -> Array:
         """``rho[|i - j|]``."""
@@ -257,24 +258,10 @@ class Toeplitz(Structure):
             count = self.bands - 1 if self.bands is not None else 0
         else:
             count = bk.length(parameters["partial"])
-            rho = _autocorrelations(2 * parameters["partial"] - 1, count + 1)
+            rho = autocorrelations(2 * parameters["partial"] - 1)
         within = lags <= count
         at = bk.where((lags > 0) & within, lags - 1, 0).astype("int64")
         return bk.where(bk.equal(lags, 0), 1.0, bk.where(within, rho[at], 0.0))
-
-
-def _autocorrelations(partial: Array, size: int) -> Array:
-    """Autocorrelations from partial ones, by Durbin and Levinson's recursion."""
-    rho: list[Array] = []
-    weights: list[Array] = []
-    left = 1.0
-    for k in range(size - 1):
-        ahead = sum((w * rho[k - 1 - j] for j, w in enumerate(weights)), start=0.0)
-        rho.append(ahead + partial[k] * left)
-        weights = [w - partial[k] * weights[k - 1 - j] for j, w in enumerate(weights)]
-        weights.append(partial[k])
-        left = left * (1 - partial[k] ** 2)
-    return bk.stack(rho)
 
 
 @dataclass(frozen=True, kw_only=True)

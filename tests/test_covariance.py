@@ -12,6 +12,7 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 from scipy import stats
+from scipy.linalg import toeplitz
 
 import bayesmixed as bm
 from bayesmixed import backend as bk
@@ -20,6 +21,7 @@ from bayesmixed.correlated_op import CorrelatedNormal
 from bayesmixed.covariance import STRUCTURES
 from bayesmixed.elimination import Tree
 from bayesmixed.graph import interpreted
+from bayesmixed.levinson import autocorrelations
 from bayesmixed.names import public_names
 from bayesmixed.series import Series
 from bayesmixed.structure import CorrelationParameter
@@ -215,6 +217,28 @@ def test_draws_from_the_prior_of_bands_are_flat_where_there_is_a_density():
     flat = proposed[np.linalg.eigvalsh(P).min(axis=-1) > 0]
     for k in range(2):
         assert stats.ks_2samp(rho[:, k], flat[:, k]).pvalue > 0.01
+
+
+@pytest.mark.parametrize("lags", [1, 2, 9, 50])
+def test_autocorrelations_and_their_slopes(lags):
+    """In a graph as in NumPy, with finite differences; the partial ones come back from them."""
+    rng = np.random.default_rng(lags)
+    partial = rng.uniform(-0.5, 0.5, lags)
+    rho = autocorrelations(partial)
+    variable = pt.tensor("partial", shape=(lags,), dtype="float64")
+    symbolic = autocorrelations(variable)
+    weights = rng.normal(size=lags)
+    slopes = pytensor.grad((symbolic * weights).sum(), variable)
+    with interpreted() as mode:
+        found, slope = pytensor.function([variable], [symbolic, slopes], mode=mode)(partial)
+    np.testing.assert_allclose(found, rho, atol=1e-13)
+    step = rng.normal(size=lags) * 1e-6
+    ends = [autocorrelations(partial + sign * step) @ weights for sign in (1, -1)]
+    assert (ends[0] - ends[1]) / 2 == pytest.approx(slope @ step, rel=1e-5, abs=1e-10)
+    for k in (1, max(1, lags // 2), lags):
+        # Yule and Walker: the last coefficient of a regression on the k values before.
+        R = toeplitz(np.append(1.0, rho[: k - 1]))
+        assert np.linalg.solve(R, rho[:k])[-1] == pytest.approx(partial[k - 1], abs=1e-10)
 
 
 def _patchy(seed=1):

@@ -71,8 +71,10 @@ def test_complete_rows_have_the_kronecker_product(name, size):
     np.testing.assert_allclose(found, expected, atol=1e-14)
 
 
-@pytest.mark.parametrize("by", [None, "arm"])
-@pytest.mark.parametrize("name", SECOND)
+@pytest.mark.parametrize(
+    ("name", "by"),
+    [*((name, None) for name in SECOND), ("AR1", "arm"), ("Unstructured", "arm")],
+)
 def test_patients_are_multivariate_normal(name, by):
     """With slopes of their own: N(X beta, Z G Z' + D (R x P) D), put together by label."""
     structure = _product(UN, SECOND[name], by=by)
