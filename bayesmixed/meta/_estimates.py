@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from bayesmixed._errors import BayesmixedError
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
+from bayesmixed.meta._between_grid import fixed_nu
 from bayesmixed.meta._effect_sizes import effect_sizes
 from bayesmixed.meta._grid import GridPosterior, grid_of
 from bayesmixed.meta._measures import MEASURES, Measure
 from bayesmixed.meta._mixture import NormalMixture
+from bayesmixed.meta._t_mixture import StudentTMixture
 from bayesmixed.names import sd_name
 from bayesmixed.predictor import INTERCEPT
 
@@ -135,7 +137,7 @@ class Synthesis:
             found = found + u.to_numpy()[..., self.raw.place]
         return found
 
-    def prediction(self) -> NormalMixture:
+    def prediction(self) -> NormalMixture | StudentTMixture:
         """Effect in a new study at the mean of the moderators; its draws mixed, not sampled."""
         if self.exact is not None:
             return self.exact.prediction()
@@ -146,6 +148,23 @@ class Synthesis:
         """A new study's effect in every draw, shape (chain, draw)."""
         mu = self.mu()
         return mu + self._new_sd() * np.random.default_rng(0).normal(size=mu.shape)
+
+    def reliability(self) -> Floats:
+        """Share of the studies' own data in their effects, shape (study,); of one level."""
+        tau, weight = self.tau().reshape(-1), None
+        if self.exact is not None:
+            tau, weight = self.exact.tau.tau, self.exact.tau.weights
+        shares = [np.average(tau**2 / (tau**2 + v), weights=weight) for v in self.raw.v]
+        return np.array(shares)
+
+    def spread_rows(self) -> dict[str, Floats]:
+        """Further numbers of the distribution between studies, each of shape (5,)."""
+        return {}
+
+    @property
+    def spread(self) -> str:
+        """What tau is."""
+        return "sd of the true effects about it"
 
     def _new_sd(self) -> Floats:
         return np.asarray(np.sqrt((self.tau() ** 2).sum(axis=-1)))
@@ -163,6 +182,8 @@ def read(fit: Fit) -> Synthesis:
     measure = MEASURES.get(str(attributes.get("measure", "")))
     if "treatment" in attributes:
         return Synthesis(fit, measure, None, str(attributes["treatment"]))
+    if "study" in attributes:
+        return Marginal(fit, measure, None)
     if design.sampling_sd is None or not design.spec.is_exact:
         raise BayesmixedError(
             "This report is for effects with known sampling sds, as bm.meta_analysis(...) or "
@@ -177,6 +198,86 @@ def read(fit: Fit) -> Synthesis:
             )
     exact = grid_of(design) if attributes.get("method") == "grid" else None
     return Synthesis(fit, measure, exact)
+
+
+@dataclass(frozen=True, eq=False)
+class Marginal(Synthesis):
+    """A fit of a family of `between`, in which the studies' effects were integrated out."""
+
+    @property
+    def groupings(self) -> list[str]:
+        """The studies."""
+        return [str(self.fit.posterior.attrs["study"])]
+
+    @cached_property
+    def raw(self) -> Raw:
+        """The studies' own estimates."""
+        design, (name,) = self.design, self.groupings
+        assert design.sampling_sd is not None
+        labels: pd.Index[Any] = pd.Index(self.fit.posterior[name].to_numpy(), name=name)
+        X, place = design.predictors["mu"].X, np.arange(len(labels))
+        return Raw(labels, design.y, design.sampling_sd**2, X, place)
+
+    def tau(self) -> Floats:
+        """Spread of effects, with a formula at the means of its moderators."""
+        posterior, scale = self.fit.posterior, self.design.predictors.get("tau")
+        if scale is None:
+            return np.asarray(posterior["tau"].to_numpy()[..., None])
+        log_tau = posterior["beta_tau"].to_numpy() @ scale.X.mean(axis=0)
+        return np.asarray(np.exp(log_tau + scale.offset.mean())[..., None])
+
+    def effects(self) -> Floats:
+        """The studies' own effects, drawn after sampling."""
+        (name,) = self.groupings
+        u = self.fit.posterior[f"u_{name}"].to_numpy()[..., 0]
+        return np.asarray(self.fit.eta().to_numpy() + u)
+
+    def reliability(self) -> Floats:
+        """Share of the studies' own data, each with its own spread."""
+        return np.atleast_1d(self.fit.posterior.attrs["reliability"])
+
+    def nu(self) -> Floats | None:
+        """Degrees of freedom, shape (chain, draw); None where effects are normal."""
+        if "nu" not in {p.name for p in self.design.family.parameters}:
+            return None
+        shape, fixed = self.mu().shape, fixed_nu(self.design)
+        return np.full(shape, fixed) if fixed else np.asarray(self.fit.posterior["nu"].to_numpy())
+
+    def prediction(self) -> NormalMixture | StudentTMixture:
+        """Effect in a new study at the mean of the moderators."""
+        nu = self.nu()
+        if nu is None:
+            return super().prediction()
+        # Where nu has a prior, that has mass below 1, and no moment exists.
+        moments = fixed_nu(self.design) or 0.0
+        return StudentTMixture(self.mu().ravel(), self.tau().ravel(), nu.ravel(), moments)
+
+    def new_draws(self) -> Floats:
+        """A new study's effect in every draw."""
+        nu = self.nu()
+        if nu is None:
+            return super().new_draws()
+        return self.mu() + self.tau()[..., 0] * np.random.default_rng(0).standard_t(nu)
+
+    def spread_rows(self) -> dict[str, Floats]:
+        """Coefficients of log tau, and the degrees of freedom where they are not given."""
+        found, posterior = dict[str, Floats](), self.fit.posterior
+        scale = self.design.predictors.get("tau")
+        if scale is not None:
+            values = from_draws(posterior["beta_tau"].to_numpy())
+            found |= {f"beta_tau[{t}]": v for t, v in zip(scale.terms, values, strict=True)}
+        return found | (
+            {"nu": from_draws(posterior["nu"].to_numpy()[..., None])} if "nu" in posterior else {}
+        )
+
+    @property
+    def spread(self) -> str:
+        """What tau is."""
+        if self.nu() is not None:
+            fixed = fixed_nu(self.design)
+            said = f"{fixed:g}" if fixed else "nu"
+            return f"scale of the t distribution with {said} degrees of freedom about it"
+        return "sd of the true effects about it, at the means of its own moderators"
 
 
 def _raw_of_counts(design: Design, treatment: str) -> Raw:
@@ -206,7 +307,7 @@ def from_draws(draws: Floats) -> Floats:
     )
 
 
-def from_mixture(mixture: NormalMixture) -> Floats:
+def from_mixture(mixture: NormalMixture | StudentTMixture) -> Floats:
     """Columns `COLUMNS` of a mixture's numbers, shape (numbers, 5)."""
     quantiles = [mixture.quantile(p) for p in PROBS]
     return np.stack([mixture.mean, mixture.sd, *quantiles], axis=-1)

@@ -81,7 +81,7 @@ def pooled_effects(fit: Fit, margin: float = 0.0) -> Report:
     rows = {"mu": _mu(found), **_between(found)}
     if found.groupings:
         rows["new study"] = from_mixture(found.prediction())
-    rows |= _coefficients(found)
+    rows |= _coefficients(found) | found.spread_rows()
     rows |= _probabilities(found, margin)
     table = frame(rows | _ratios(found, rows), "quantity")
     return Report(
@@ -240,7 +240,7 @@ def _caption(found: Synthesis) -> str:
     )
     return (
         f"mu: the mean {found.label} over the population of {levels} that the {count:,} estimates "
-        f"come from{where}. tau: sd of the true effects about it. I2: share of tau2 in tau2 plus "
+        f"come from{where}. tau: {found.spread}. I2: share of tau2 in tau2 plus "
         "the typical sampling variance; H2 = 1 / (1 - I2). New study: the true effect in another "
         "study of that population, without its sampling error. Posterior mean, sd, median and 95 % "
         f"equal-tailed intervals; P is a posterior probability.{ratio} {how}"

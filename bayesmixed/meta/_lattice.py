@@ -1,0 +1,143 @@
+"""A posterior of two or three numbers on equally spaced nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from bayesmixed._errors import PriorError
+
+type Floats = NDArray[np.float64]
+
+# Nodes along each axis, by the number of axes: to look where the posterior is, and to add it up.
+_COARSE = {1: 200, 2: 30, 3: 15}
+_FINE = {1: 201, 2: 61, 3: 35}
+# exp(-16) of the peak is left out, and ends at which more than exp(-7) is left have no end.
+_NEGLIGIBLE, _UNENDING = 16.0, 7.0
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """Weights of a posterior on the nodes of a box.
+
+    Parameters
+    ----------
+    axes : sequence of array
+        Equally spaced nodes along each axis.
+    weights : array, shape of the axes
+        Adding up to 1.
+    """
+
+    axes: Sequence[Floats]
+    weights: Floats
+
+    @property
+    def points(self) -> Floats:
+        """All nodes, shape (nodes, axes)."""
+        return _points(self.axes)
+
+    def margin(self, axis: int) -> Floats:
+        """Weights along one axis."""
+        others = tuple(k for k in range(len(self.axes)) if k != axis)
+        return np.asarray(self.weights.sum(axis=others))
+
+    def sample(self, draws: int, rng: np.random.Generator) -> Floats:
+        """Stratified draws, spread evenly about their nodes; shape (draws, axes)."""
+        uniform = (np.arange(draws) + rng.random(draws)) / draws
+        total = np.cumsum(self.weights.ravel())
+        at = np.minimum(np.searchsorted(total, uniform * total[-1]), total.size - 1)
+        widths = np.array([axis[1] - axis[0] for axis in self.axes])
+        spread = rng.uniform(-0.5, 0.5, (draws, len(widths))) * widths
+        return np.asarray(rng.permutation(self.points[at] + spread))
+
+
+def lattice(log_density: Callable[[Floats], Floats], ends: Floats, what: str) -> Lattice:
+    """Find the box that carries a posterior with one mode, and evaluate it there.
+
+    Parameters
+    ----------
+    log_density : callable
+        Of points, shape (nodes, axes).
+    ends : array, shape (axes, 2)
+        Where to look; at an end that is not negligible the posterior is taken to have none.
+    what : str
+        What the numbers are, for the error.
+
+    Raises
+    ------
+    PriorError
+        If the posterior goes on beyond `ends`.
+    """
+    count = len(ends)
+    best, peak = ends.mean(axis=1), -np.inf
+    box = np.array(ends, dtype=float)
+    for step in range(12):
+        axes = [np.linspace(low, high, _COARSE[count]) for low, high in box]
+        values = _evaluate(log_density, axes)
+        if values.max() > peak:
+            best, peak = _points(axes)[values.argmax()], values.max()
+        widths = np.array([axis[1] - axis[0] for axis in axes])
+        best, peak = _climb(log_density, best, widths, peak)
+        kept = _kept(axes, values, best, peak - _NEGLIGIBLE)
+        if step == 0:
+            _refuse_unending(values, peak, what)
+        narrower = (np.ptp(kept, axis=1) / np.ptp(box, axis=1)).max()
+        box = kept
+        if narrower > 0.8:
+            break
+    axes = [np.linspace(low, high, _FINE[count]) for low, high in box]
+    values = _evaluate(log_density, axes)
+    shares = np.exp(values - values.max())
+    return Lattice(axes, shares / shares.sum())
+
+
+def _points(axes: Sequence[Floats]) -> Floats:
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    return np.asarray(grid.reshape(-1, len(axes)))
+
+
+def _evaluate(log_density: Callable[[Floats], Floats], axes: Sequence[Floats]) -> Floats:
+    values = log_density(_points(axes)).reshape([len(axis) for axis in axes])
+    return np.where(np.isnan(values), -np.inf, values)
+
+
+def _climb(
+    log_density: Callable[[Floats], Floats], start: Floats, widths: Floats, value: float
+) -> tuple[Floats, float]:
+    """The mode near the best node, which may be much narrower than the distance of nodes."""
+    simplex = start + np.vstack([np.zeros(len(start)), np.diag(0.5 * widths)])
+    options: Any = {"initial_simplex": simplex, "xatol": 1e-4, "fatol": 1e-4, "maxiter": 400}
+
+    def negative(x: Floats) -> float:
+        return -float(log_density(x[None])[0])
+
+    found = minimize(negative, start, method="Nelder-Mead", options=options)
+    better = np.isfinite(found.fun) and -found.fun > value
+    return (found.x, -float(found.fun)) if better else (start, value)
+
+
+def _kept(axes: Sequence[Floats], values: Floats, best: Floats, least: float) -> Floats:
+    """The nodes above `least` and the mode, with one node more at either end; shape (axes, 2)."""
+    box = []
+    for k, axis in enumerate(axes):
+        others = tuple(j for j in range(len(axes)) if j != k)
+        above = np.flatnonzero(values.max(axis=others) > least)
+        inside = [*axis[above], best[k]]
+        step = axis[1] - axis[0]
+        box.append((max(min(inside) - step, axis[0]), min(max(inside) + step, axis[-1])))
+    return np.array(box)
+
+
+def _refuse_unending(values: Floats, peak: float, what: str) -> None:
+    for k in range(values.ndim):
+        edges = np.take(values, [0, -1], axis=k)
+        if edges.max() > peak - _UNENDING:
+            raise PriorError(
+                f"With these priors the posterior of {what} does not end: the studies do not bound "
+                'it. Use narrower priors, or method="nuts" to see where it goes.'
+            )
