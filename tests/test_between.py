@@ -19,7 +19,7 @@ from bayesmixed.meta._between_grid import heavy_tailed, location_scale
 NORMAL = bm.Prior("Normal", mu=0, sigma=1)
 TAU = bm.Prior("HalfNormal", sigma=0.5)
 # Bangert-Drowns, Hurley & Wilkinson (2004), the example of metafor's location-scale models: sample
-# size, standardised mean difference and its variance; metadat 1.4, dat.bangertdrowns2004.
+# size, standardised mean difference and its variance; metadat 1.2, dat.bangertdrowns2004.
 WRITING = pd.DataFrame(
     {
         "study": range(1, 49),

@@ -76,7 +76,7 @@ def lattice(log_density: Callable[[Floats], Floats], ends: Floats, what: str) ->
     count = len(ends)
     best, peak = ends.mean(axis=1), -np.inf
     box = np.array(ends, dtype=float)
-    for step in range(12):
+    for _ in range(12):
         axes = [np.linspace(low, high, _COARSE[count]) for low, high in box]
         values = _evaluate(log_density, axes)
         if values.max() > peak:
@@ -84,8 +84,6 @@ def lattice(log_density: Callable[[Floats], Floats], ends: Floats, what: str) ->
         widths = np.array([axis[1] - axis[0] for axis in axes])
         best, peak = _climb(log_density, best, widths, peak)
         kept = _kept(axes, values, best, peak - _NEGLIGIBLE)
-        if step == 0:
-            _refuse_unending(values, peak, what)
         narrower = (np.ptp(kept, axis=1) / np.ptp(box, axis=1)).max()
         box = kept
         if narrower > 0.8:
@@ -93,7 +91,9 @@ def lattice(log_density: Callable[[Floats], Floats], ends: Floats, what: str) ->
     axes = [np.linspace(low, high, _FINE[count]) for low, high in box]
     values = _evaluate(log_density, axes)
     shares = np.exp(values - values.max())
-    return Lattice(axes, shares / shares.sum())
+    found = Lattice(axes, shares / shares.sum())
+    _refuse_unending(found, ends, what)
+    return found
 
 
 def _points(axes: Sequence[Floats]) -> Floats:
@@ -133,10 +133,11 @@ def _kept(axes: Sequence[Floats], values: Floats, best: Floats, least: float) ->
     return np.array(box)
 
 
-def _refuse_unending(values: Floats, peak: float, what: str) -> None:
-    for k in range(values.ndim):
-        edges = np.take(values, [0, -1], axis=k)
-        if edges.max() > peak - _UNENDING:
+def _refuse_unending(found: Lattice, ends: Floats, what: str) -> None:
+    for k, axis in enumerate(found.axes):
+        share = found.margin(k)
+        least = np.exp(-_UNENDING) * share.max()
+        if any(axis[i] == ends[k, i] and share[i] > least for i in (0, -1)):
             raise PriorError(
                 f"With these priors the posterior of {what} does not end: the studies do not bound "
                 'it. Use narrower priors, or method="nuts" to see where it goes.'
