@@ -266,11 +266,11 @@ def quadrature(trials, nu: float):
 
 def test_grid_is_that_of_another_quadrature(trials, heavy):
     sums, means, sds = quadrature(trials, 4.0)
-    nodes = heavy_tailed(heavy.design)
-    mu, tau = nodes.axes[0], np.exp(nodes.axes[1])
-    found = [nodes.margin(0) @ mu, nodes.margin(0) @ mu**2, nodes.margin(1) @ tau]
-    assert found == pytest.approx(sums[:3], abs=1e-5)
-    assert nodes.margin(1) @ tau**2 == pytest.approx(sums[3], abs=1e-5)
+    nodes, natural = heavy_tailed(heavy.design)
+    mu, tau = natural(nodes.points).T
+    weight = nodes.weights.ravel()
+    found = [weight @ mu, weight @ mu**2, weight @ tau, weight @ tau**2]
+    assert found == pytest.approx(sums, abs=1e-5)
     table = bm.study_effects(heavy).table
     # 4,000 draws: four errors of a mean, and of an sd with some excess.
     assert np.abs(table["mean"].to_numpy() - means).max() < (4 * sds / np.sqrt(4000)).max()
@@ -278,11 +278,11 @@ def test_grid_is_that_of_another_quadrature(trials, heavy):
 
 
 def test_draws_agree_with_the_grid(heavy):
-    nodes = heavy_tailed(heavy.design)
-    table = bm.pooled_effects(heavy).table
-    for name, axis, values in (("mu", 0, nodes.axes[0]), ("tau", 1, np.exp(nodes.axes[1]))):
-        mean = nodes.margin(axis) @ values
-        sd = np.sqrt(nodes.margin(axis) @ (values - mean) ** 2)
+    nodes, natural = heavy_tailed(heavy.design)
+    table, weight = bm.pooled_effects(heavy).table, nodes.weights.ravel()
+    for name, values in zip(("mu", "tau"), natural(nodes.points).T, strict=True):
+        mean = weight @ values
+        sd = np.sqrt(weight @ (values - mean) ** 2)
         assert table.loc[name, "mean"] == pytest.approx(mean, abs=4 * sd / np.sqrt(4000))
         assert table.loc[name, "sd"] == pytest.approx(sd, rel=4 / np.sqrt(2 * 4000))
 
@@ -290,12 +290,13 @@ def test_draws_agree_with_the_grid(heavy):
 def test_many_degrees_of_freedom_are_the_normal_model(trials):
     priors = {"mu": NORMAL, "tau": TAU}
     options = {"study": "trial", "measure": "RR", "priors": priors}
-    near = heavy_tailed(analyse(trials, between="t", nu=1e6, **options).design)
+    nodes, natural = heavy_tailed(analyse(trials, between="t", nu=1e6, **options).design)
     exact = bm.grid_posterior(analyse(trials, **options))
-    mu, tau = near.axes[0], np.exp(near.axes[1])
-    assert near.margin(0) @ mu == pytest.approx(exact.effect().mean[0], abs=1e-5)
-    assert near.margin(1) @ tau == pytest.approx(exact.tau.mean, abs=1e-5)
-    spread = np.sqrt(near.margin(0) @ (mu - near.margin(0) @ mu) ** 2)
+    mu, tau = natural(nodes.points).T
+    weight = nodes.weights.ravel()
+    assert weight @ mu == pytest.approx(exact.effect().mean[0], abs=1e-5)
+    assert weight @ tau == pytest.approx(exact.tau.mean, abs=1e-5)
+    spread = np.sqrt(weight @ (mu - weight @ mu) ** 2)
     assert spread == pytest.approx(exact.effect().sd[0], rel=1e-4)
 
 
@@ -337,6 +338,7 @@ def test_new_study_is_from_the_t(heavy):
     report.plot("funnel")
 
 
+@pytest.mark.slow
 def test_degrees_of_freedom_with_a_prior(outlier):
     fit = analyse(outlier, between="t", priors={"nu": bm.Prior("Exponential", lam=0.1)})
     report = bm.pooled_effects(fit)
@@ -462,6 +464,20 @@ def test_extremes(name, model):
     least = int(np.argmin(se))
     assert effects["mean"].iloc[least] == pytest.approx(y[least], abs=4 * se[least])
     assert effects["reliability"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_extremes_with_many_degrees_of_freedom_are_the_normal_model(name):
+    y, se = EXTREMES[name]
+    data = pd.DataFrame({"study": range(len(y)), "yi": y, "sei": se})
+    t = analyse(data, measure="OR", between="t", nu=1e5)
+    exact = bm.grid_posterior(analyse(data, measure="OR"))
+    nodes, natural = heavy_tailed(t.design)
+    mu, tau = natural(nodes.points).T
+    weight, effect = nodes.weights.ravel(), exact.effect()
+    assert weight @ mu == pytest.approx(effect.mean[0], abs=0.005 * effect.sd[0])
+    assert np.sqrt(weight @ (mu - weight @ mu) ** 2) == pytest.approx(effect.sd[0], rel=0.005)
+    assert weight @ tau == pytest.approx(exact.tau.mean, abs=0.005 * exact.tau.sd)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ over one number, and then the average effect, tau and perhaps nu are left.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ _MOST = 3
 _REACH = 25.0
 # Studies times points that are worked on at once; each takes 128 nodes with Student's t.
 _CHUNK = 40_000
+_WIDE = (-60.0, 60.0)
 _NU = (np.log(1e-3), np.log(1e5))
 
 
@@ -83,13 +84,22 @@ def location_scale(design: Design) -> tuple[Lattice, Floats, Regression, Floats]
     return lattice(log_density, ends, "the heterogeneity"), raw_scale, regression, raw
 
 
-def heavy_tailed(design: Design) -> Lattice:
+def heavy_tailed(design: Design) -> tuple[Lattice, Callable[[Floats], Floats]]:
     """Posterior of the average effect, log tau and, unless it is fixed, log nu.
+
+    The average effect is on the scale that the normal model gives it for every tau: it is known
+    the better the smaller tau is.
 
     Parameters
     ----------
     design : Design
         Of family between_t.
+
+    Returns
+    -------
+    lattice : Lattice
+    natural : callable
+        From points to average effect, tau and nu, shape (points, 2 or 3).
 
     Raises
     ------
@@ -109,23 +119,30 @@ def heavy_tailed(design: Design) -> Lattice:
     fixed = fixed_nu(design)
     log_priors = {1: density(priors["tau"])} | ({} if fixed else {2: density(priors["nu"])})
 
+    one = Regression(y, s**2, np.ones((len(y), 1)), np.array([mean]), np.array([sd**-2.0]))
+
+    def scaled(points: Floats) -> tuple[Floats, Floats]:
+        _, centre, variance = one.given(np.exp(points[:, 1]))
+        width = np.sqrt(variance[:, 0])
+        return centre + width * points[:, :1], width
+
+    def natural(points: Floats) -> Floats:
+        return np.hstack([scaled(points)[0], np.exp(points[:, 1:])])
+
     def log_density(points: Floats) -> Floats:
-        mu, tau = points[:, :1], np.exp(points[:, 1:2])
+        tau = np.exp(points[:, 1:2])
+        mu, width = scaled(points)
         nu = np.full_like(mu, fixed) if fixed else np.exp(points[:, 2:3])
         with np.errstate(divide="ignore"):
-            found = -0.5 * ((mu[:, 0] - mean) / sd) ** 2
+            found = np.log(width[:, 0]) - 0.5 * ((mu[:, 0] - mean) / sd) ** 2
             for k, prior in log_priors.items():
                 found = found + prior.logpdf(np.exp(points[:, k])) + points[:, k]
         return np.asarray(found + _in_parts(design, y, s, mu, tau, nu))
 
     spread = np.ptp(y) + s.max()
-    beyond = 9 * sd if np.isfinite(sd) else 1e3 * spread
-    ends = [
-        (min(y.min() - 3 * spread, mean - beyond), max(y.max() + 3 * spread, mean + beyond)),
-        (np.log(s.min()) - _REACH, np.log(spread) + _REACH / 2),
-    ]
+    ends = [_WIDE, (np.log(s.min()) - _REACH, np.log(spread) + _REACH / 2)]
     ends += [] if fixed else [_NU]
-    return lattice(log_density, np.array(ends), "the average effect, tau or nu")
+    return lattice(log_density, np.array(ends), "the average effect, tau or nu"), natural
 
 
 def _in_parts(design: Design, y: Floats, s: Floats, mu: Floats, tau: Floats, nu: Floats) -> Floats:
@@ -165,9 +182,10 @@ def values_of(design: Design, draws: int, seed: int | None) -> Mapping[str, Floa
     """
     rng = np.random.default_rng(seed)
     if design.family.name == "between_t":
-        drawn = heavy_tailed(design).sample(draws, rng)
-        found = {"beta": drawn[:, :1], "tau": np.exp(drawn[:, 1])}
-        return found if drawn.shape[1] == 2 else found | {"nu": np.exp(drawn[:, 2])}
+        nodes, natural = heavy_tailed(design)
+        drawn = natural(nodes.sample(draws, rng))
+        found = {"beta": drawn[:, :1], "tau": drawn[:, 1]}
+        return found if drawn.shape[1] == 2 else found | {"nu": drawn[:, 2]}
     nodes, raw_scale, regression, raw = location_scale(design)
     alpha = nodes.sample(draws, rng)
     scale = design.predictors["tau"]

@@ -74,26 +74,56 @@ def lattice(log_density: Callable[[Floats], Floats], ends: Floats, what: str) ->
         If the posterior goes on beyond `ends`.
     """
     count = len(ends)
-    best, peak = ends.mean(axis=1), -np.inf
-    box = np.array(ends, dtype=float)
-    for _ in range(12):
-        axes = [np.linspace(low, high, _COARSE[count]) for low, high in box]
-        values = _evaluate(log_density, axes)
-        if values.max() > peak:
-            best, peak = _points(axes)[values.argmax()], values.max()
-        widths = np.array([axis[1] - axis[0] for axis in axes])
+    axes = [np.linspace(low, high, _COARSE[count]) for low, high in ends]
+    values = _evaluate(log_density, axes)
+    best, peak = _points(axes)[values.argmax()], float(values.max())
+    widths = np.array([axis[1] - axis[0] for axis in axes])
+    for _ in range(3):
         best, peak = _climb(log_density, best, widths, peak)
-        kept = _kept(axes, values, best, peak - _NEGLIGIBLE)
-        narrower = (np.ptp(kept, axis=1) / np.ptp(box, axis=1)).max()
-        box = kept
-        if narrower > 0.8:
-            break
+        widths = widths / 10
+    box = np.array(
+        [[_reach(log_density, best, peak, k, end, ends) for end in ends[k]] for k in range(count)]
+    )
     axes = [np.linspace(low, high, _FINE[count]) for low, high in box]
     values = _evaluate(log_density, axes)
     shares = np.exp(values - values.max())
     found = Lattice(axes, shares / shares.sum())
     _refuse_unending(found, ends, what)
     return found
+
+
+def _reach(
+    log_density: Callable[[Floats], Floats],
+    best: Floats,
+    peak: float,
+    axis: int,
+    end: float,
+    ends: Floats,
+) -> float:
+    """How far towards an end the posterior goes along one axis, the others at their best."""
+    others = [k for k in range(len(best)) if k != axis]
+    widths = 1e-3 * np.ptp(ends, axis=1)[others]
+
+    def profile(at: float, start: Floats) -> tuple[Floats, float]:
+        def inner(points: Floats) -> Floats:
+            every = np.insert(points, axis, at, axis=1)
+            return log_density(every)
+
+        value = float(inner(start[None])[0])
+        return _climb(inner, start, widths, value) if others else (start, value)
+
+    inside, start, step = best[axis], best[others], 1e-4 * abs(end - best[axis])
+    while True:
+        at = inside + np.sign(end - inside) * step
+        if (at - end) * np.sign(end - best[axis]) >= 0:
+            at = end
+        found, value = profile(at, start)
+        if peak - value > 1.5 * _NEGLIGIBLE and step > 1e-7 * abs(end - best[axis]):
+            step /= 3
+        elif at == end or peak - value > _NEGLIGIBLE:
+            return float(at)
+        else:
+            inside, start, step = at, found, 1.6 * step
 
 
 def _points(axes: Sequence[Floats]) -> Floats:
@@ -119,18 +149,6 @@ def _climb(
     found = minimize(negative, start, method="Nelder-Mead", options=options)
     better = np.isfinite(found.fun) and -found.fun > value
     return (found.x, -float(found.fun)) if better else (start, value)
-
-
-def _kept(axes: Sequence[Floats], values: Floats, best: Floats, least: float) -> Floats:
-    """The nodes above `least` and the mode, with one node more at either end; shape (axes, 2)."""
-    box = []
-    for k, axis in enumerate(axes):
-        others = tuple(j for j in range(len(axes)) if j != k)
-        above = np.flatnonzero(values.max(axis=others) > least)
-        inside = [*axis[above], best[k]]
-        step = axis[1] - axis[0]
-        box.append((max(min(inside) - step, axis[0]), min(max(inside) + step, axis[-1])))
-    return np.array(box)
 
 
 def _refuse_unending(found: Lattice, ends: Floats, what: str) -> None:
