@@ -131,11 +131,17 @@ class Synthesis:
         """The studies' own effects, shape (chain, draw, study), in the order of `raw`."""
         if self.treatment is None:
             return np.asarray(self.fit.eta().to_numpy())
-        found = np.repeat(self.mu()[..., None], len(self.raw.y), axis=-1)
+        found = self.mu()[..., None] + self.moderator_slopes() @ self.raw.X[:, 1:].T
         for name in self.groupings:
             u = self.fit.posterior[f"u_{name}"].sel({f"{name}_effect": self.treatment})
             found = found + u.to_numpy()[..., self.raw.place]
         return found
+
+    def moderator_slopes(self) -> Floats:
+        """Coefficients of the moderators of counts, shape (chain, draw, moderators)."""
+        beta = self.fit.posterior["beta"]
+        names = _moderators(self.design, str(self.treatment))
+        return np.asarray(beta.sel(term=names).to_numpy())
 
     def prediction(self) -> NormalMixture | StudentTMixture:
         """Effect in a new study at the mean of the moderators; its draws mixed, not sampled."""
@@ -290,13 +296,21 @@ def _raw_of_counts(design: Design, treatment: str) -> Raw:
         found = effect_sizes(columns, "OR", ai="a", n1i="n", ci="c", n2i="m")
     else:
         found = effect_sizes(columns, "IRR", x1i="a", t1i="n", x2i="c", t2i="m")
-    name = next(c for c in arms.columns if c not in (treatment, "events", "size"))
+    moderators = _moderators(design, treatment)
+    taken = (treatment, "events", "size", *moderators)
+    name = next(c for c in arms.columns if c not in taken)
     labels = pd.Index(arms.loc[first, name], name=name)
     place = np.arange(len(labels))
     if predictor.random:
         place = predictor.random[0].groups.index[first]
-    one = np.ones((len(labels), 1))
-    return Raw(labels, found["yi"].to_numpy(), found["vi"].to_numpy(), one, place)
+    # The first group counts 1/2.
+    X = np.column_stack([np.ones(len(labels)), 2 * arms.loc[first, moderators].to_numpy()])
+    return Raw(labels, found["yi"].to_numpy(), found["vi"].to_numpy(), X, place)
+
+
+def _moderators(design: Design, treatment: str) -> list[str]:
+    """Terms that the effect of the treatment depends on."""
+    return [t for t in design.predictors["mu"].terms if t.startswith(f"{treatment}:")]
 
 
 def from_draws(draws: Floats) -> Floats:

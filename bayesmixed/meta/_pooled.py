@@ -159,7 +159,11 @@ def typical_variance(found: Synthesis) -> float:
 
 def _coefficients(found: Synthesis) -> dict[str, Floats]:
     terms = found.design.predictors["mu"].terms
-    if len(terms) == 1 or found.treatment is not None:
+    if found.treatment is not None:
+        terms = tuple(t for t in terms if t.startswith(f"{found.treatment}:"))
+        slopes = found.moderator_slopes()
+        return {f"beta[{t}]": from_draws(slopes[..., [k]]) for k, t in enumerate(terms)}
+    if len(terms) == 1:
         return {}
     if found.exact is not None:
         values = from_mixture(found.exact.coefficients)
@@ -251,7 +255,7 @@ def _priors(found: Synthesis) -> str:
     """The priors of what varies, and the unit that default ones are scaled by."""
     priors = {name: assigned.prior for name, assigned in assign_priors(found.design).items()}
     if found.treatment is not None:  # baselines are of no interest here
-        kept = (f"beta[{found.treatment}]", "sd_")
+        kept = (f"beta[{found.treatment}]", f"beta[{found.treatment}:", "sd_")
         priors = {n: p for n, p in priors.items() if n.startswith(kept)}
     shown = [f"{n} ~ {p}" for n, p in priors.items()]
     unit = found.fit.posterior.attrs.get("unit")
