@@ -23,6 +23,7 @@ from bayesmixed import backend as bk
 from bayesmixed import links
 from bayesmixed._errors import lookup
 from bayesmixed.backend import Array
+from bayesmixed.between_studies import BETWEEN
 from bayesmixed.family import Family, Parameter
 from bayesmixed.links import Link
 from bayesmixed.priors import Prior
@@ -409,12 +410,20 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 )
 
 
+# Those of `between_studies` are for outcomes with known standard errors, as in a meta-analysis.
+OURS: Mapping[str, Family] = MappingProxyType({**FAMILIES, **BETWEEN})
+
+
 def get_family(family: str | Family) -> Family:
     """The family of that name; a `Family` value is returned as it is.
+
+    Besides `FAMILIES` there are those of `between_studies`, for known standard errors.
 
     Raises
     ------
     UnknownNameError
         If there is no family of that name.
     """
-    return family if isinstance(family, Family) else lookup(FAMILIES, family, "family")
+    if isinstance(family, Family):
+        return family
+    return BETWEEN[family] if family in BETWEEN else lookup(FAMILIES, family, "family")

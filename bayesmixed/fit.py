@@ -22,7 +22,7 @@ from bayesmixed.convergence import Convergence, assess
 from bayesmixed.covariance import is_known
 from bayesmixed.data import Table
 from bayesmixed.design import Design, build_design
-from bayesmixed.families import FAMILIES
+from bayesmixed.families import OURS
 from bayesmixed.family import Family, Parameter
 from bayesmixed.links import LINKS, Link
 from bayesmixed.names import suffix
@@ -316,7 +316,7 @@ class Fit:
         columns, kinds = encode_table(table.frame)
         tree["data"] = xr.DataTree(columns)
         own = [
-            self.spec.family is not FAMILIES.get(self.spec.family.name),
+            self.spec.family is not OURS.get(self.spec.family.name),
             self.spec.link is not LINKS.get(self.spec.link.name),
             self.spec.residual is not None and not is_known(self.spec.residual),
         ]

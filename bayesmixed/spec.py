@@ -8,7 +8,7 @@ from typing import Any
 
 from bayesmixed.budget import VarianceBudget
 from bayesmixed.covariance import structure_from
-from bayesmixed.families import FAMILIES, get_family
+from bayesmixed.families import OURS, get_family
 from bayesmixed.family import Family
 from bayesmixed.known import KnownCovariance
 from bayesmixed.links import LINKS, Link, get_link
@@ -137,7 +137,7 @@ class ModelSpec:
     @property
     def is_own(self) -> bool:
         """Whether family or link is the user's own: a changed copy may have another likelihood."""
-        ours = FAMILIES.get(self.family.name), LINKS.get(self.link.name)
+        ours = OURS.get(self.family.name), LINKS.get(self.link.name)
         return self.family is not ours[0] or self.link is not ours[1]
 
     @property

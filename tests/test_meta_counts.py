@@ -78,6 +78,51 @@ def test_poisson_model_is_near_metafor(baseline, mu, tau2):
     assert abs(one["mean"] - other["mean"]) < 4 * one["sd"] / 31
 
 
+@pytest.fixture(scope="module")
+def moderated():
+    trials = bm.datasets.load("bcg")
+    table = trials.assign(n1i=trials.tpos + trials.tneg, n2i=trials.cpos + trials.cneg)
+    return bm.meta_counts(
+        table, ("tpos", "cpos"), ("n1i", "n2i"), study="trial", moderators="~ ablat",
+        priors={"tau": bm.Prior("HalfNormal", sigma=0.3)}, seed=1, progress=False,
+    )  # fmt: skip
+
+
+def test_moderators_are_near_metafor(moderated):
+    """rma.glmm(measure="OR", mods = ~ ablat about its mean, model="UM.RS"), metafor 3.8.1.
+
+    Its tau of 0.07 by maximum likelihood is a third of the posterior's, which weights studies more
+    equally: the same shift is in the next test's normal model, and 0.35 sd leave room for it.
+    """
+    assert moderated.converged, str(moderated.convergence)
+    table = bm.pooled_effects(moderated).table
+    for name, estimate in (("mu", -0.7287514), ("beta[treat:ablat]", -0.03260911)):
+        row = table.loc[name]
+        assert abs(row["mean"] - estimate) < 0.35 * row["sd"]
+    studies = bm.study_effects(moderated)
+    eta = moderated.eta().to_numpy()
+    np.testing.assert_allclose(studies.draws["effect"], eta[..., ::2] - eta[..., 1::2], atol=1e-10)
+    assert len(studies.table) == 13
+    assert (
+        studies.table["mean"].corr(bm.datasets.load("bcg")["ablat"].set_axis(studies.table.index))
+        < -0.8
+    )
+
+
+def test_moderators_agree_with_a_regression_of_odds_ratios(moderated):
+    """Trials are large, so that log odds ratios are about normal."""
+    trials = bm.datasets.load("bcg")
+    odds = bm.effect_sizes(trials, "OR", ai="tpos", bi="tneg", ci="cpos", di="cneg")
+    priors = {"tau": bm.Prior("HalfNormal", sigma=0.3)}
+    normal = bm.meta_analysis(
+        odds, study="trial", moderators="~ ablat", method="grid", seed=1, priors=priors
+    )
+    one, other = (bm.pooled_effects(f).table for f in (moderated, normal))
+    for mine, its in (("mu", "mu"), ("tau", "tau"), ("beta[treat:ablat]", "beta[ablat]")):
+        assert abs(one.loc[mine, "mean"] - other.loc[its, "mean"]) < 0.3 * other.loc[its, "sd"]
+        assert one.loc[mine, "sd"] == pytest.approx(other.loc[its, "sd"], rel=0.15)
+
+
 def test_reports_are_of_effects_not_of_baselines(people, catheters, tmp_path):
     fit = people["random"]
     table, studies = bm.pooled_effects(fit).table, bm.study_effects(fit)
@@ -138,6 +183,10 @@ def test_bad_input_has_its_own_sentence(catheters):
     gap = catheters.assign(ai=catheters.ai.where(catheters.index != 2))
     refused(DataError, r"'ai' must be there.*row 2", gap)
     refused(DataError, "must hold numbers", catheters.assign(ai="a"))
+    refused(UnknownNameError, "no column 'zi'", moderators="~ zi")
+    refused(BayesmixedError, "random terms", moderators="~ (1 | study)")
+    refused(BayesmixedError, "without the 0", moderators="~ 0 + n1i")
+    refused(DataError, "misses a value at row 2", moderators="~ x", data=catheters.assign(x=gap.ai))
     half = bm.Prior("HalfNormal", sigma=1)
     refused(PriorError, "no heterogeneity", common=True, priors={"tau": half})
     refused(PriorError, "Fixed baselines", baseline="fixed", priors={"baseline": half})

@@ -1,4 +1,4 @@
-"""Two correlated outcomes: metafor, dense normals with quadrature, simulated strength."""
+"""Correlated outcomes: metafor, dense normals with quadrature, simulated strength."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from bayesmixed._errors import BayesmixedError, DataError, PriorError
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "models.json").read_text())[
     "berkey1998"
 ]
+
+
+ISHAK = Path(__file__).parent / "reference" / "ishak2007.csv"
 
 
 @pytest.fixture(autouse=True)
@@ -201,6 +204,13 @@ def test_picture_and_text(report):
         ({}, {"V": np.eye(10) + 0.1}, "different studies"),
         ({}, {"V": -np.eye(10)}, "not positive definite"),
         ({"outcome": "PD"}, {"rho": 0.1, "se": "sei"}, "two outcomes"),
+        ({}, {"rho": 0.1, "se": "sei", "method": "exact"}, "method"),
+        (
+            {"outcome": list("abcde") * 2},
+            {"rho": 0.1, "se": "sei", "method": "grid"},
+            "two outcomes",
+        ),
+        ({"trial": 1, "outcome": list("abcdefghij")}, {"rho": -0.2, "se": "sei"}, "-0.111"),
         ({"trial": 1}, {"rho": 0.1, "se": "sei"}, "several rows for one outcome"),
         ({"yi": np.nan}, {"rho": 0.1, "se": "sei"}, "misses values"),
         ({"sei": 0.0}, {"rho": 0.1, "se": "sei"}, "above 0"),
@@ -223,3 +233,162 @@ def test_bad_priors(trials):
             )
     with pytest.raises(DataError, match="two studies"):
         bm.multivariate_meta_analysis(trials.head(3), "yi", "sei", "trial", rho=0.1)
+
+
+@pytest.fixture(scope="module")
+def stimulation() -> pd.DataFrame:
+    return pd.read_csv(ISHAK, dtype={"time": str}).sort_values("time", kind="stable")
+
+
+def autocorrelated(data: pd.DataFrame) -> np.ndarray:
+    """Sampling covariance with a correlation of 0.9 to the power of the distance in time."""
+    time, sd = data["time"].astype(int).to_numpy(), np.sqrt(data["vi"].to_numpy())
+    same = data["study"].to_numpy()[:, None] == data["study"].to_numpy()
+    return same * 0.9 ** np.abs(np.subtract.outer(time, time)) * np.outer(sd, sd)
+
+
+WIDE = {
+    "mu": bm.Prior("Normal", mu=0, sigma=1000),
+    "tau": bm.Prior("HalfNormal", sigma=30),
+    "rho": bm.Prior("LKJ", eta=1),
+}
+
+
+@pytest.fixture(scope="module")
+def three(stimulation):
+    return bm.multivariate_meta_analysis(
+        stimulation, study="study", outcome="time", V=autocorrelated(stimulation), priors=WIDE,
+        seed=1, progress=False,
+    )  # fmt: skip
+
+
+def test_given_the_covariance_three_outcomes_are_metafors(stimulation, three):
+    """rma.mv(struct="UN", tau2=c(25, 36, 30), rho=c(.8, .6, .7)), metafor 3.8.1."""
+    design = three.design
+    random = design.predictors["mu"].random[0]
+    sd, cor = np.sqrt([25, 36, 30]), np.array([[1, 0.8, 0.6], [0.8, 1, 0.7], [0.6, 0.7, 1]])
+    same = random.groups.index[:, None] == random.groups.index
+    total = np.eye(len(design.y)) + same * (random.Z @ (cor * np.outer(sd, sd)) @ random.Z.T)
+    X = design.predictors["mu"].X
+    covariance = np.linalg.inv(X.T @ np.linalg.solve(total, X))
+    beta = covariance @ X.T @ np.linalg.solve(total, design.y)
+    assert beta == pytest.approx([-25.75620279, -27.44807593, -28.77140547], abs=1e-7)
+    assert np.sqrt(np.diag(covariance)) == pytest.approx(
+        [1.1206178, 1.2789215, 1.1861833], abs=1e-6
+    )
+    assert covariance[0, 1:] == pytest.approx([0.89948662, 0.58110450], abs=1e-7)
+
+
+def test_three_outcomes_are_near_metafor(three):
+    """REML of rma.mv(struct="UN"), metafor 3.8.1."""
+    assert three.converged, str(three.convergence)
+    report = bm.multivariate_effects(three)
+    table = report.table
+    for name, reml in zip("123", (-26.002852, -27.439520, -28.791176), strict=True):
+        row = table.loc[f"mu[{name}]"]
+        # rho is averaged over, and not set to its estimate, which pulls the effects by 0.2 sd.
+        assert abs(row["mean"] - reml) < 0.25 * row["sd"]
+    drawn = report.draws
+    estimates = {"tau[1]": 4.714958, "tau[2]": 5.910553, "tau[3]": 5.308392}
+    estimates |= {"rho[1,2]": 0.927588, "rho[1,3]": 0.853211, "rho[2,3]": 0.871336}
+    for name, reml in estimates.items():
+        low, high = np.quantile(drawn[name], [0.05, 0.95])
+        assert low < reml < high, name
+    difference = table.loc["mu[1]", "mean"] - table.loc["mu[3]", "mean"]
+    assert table.loc["mu[1] - mu[3]", "mean"] == pytest.approx(difference)
+    assert table.loc["new study[2]", "sd"] > table.loc["mu[2]", "sd"]
+    report.plot("intervals")
+    with pytest.raises(BayesmixedError, match="again for each correlation"):
+        bm.correlation_sensitivity(three)
+
+
+def test_three_outcomes_by_importance_sampling(stimulation, three):
+    """Dense normals at points from a t about the draws, weighted by the posterior itself."""
+    tau = three.posterior["sd_study"].to_numpy().reshape(-1, 3)
+    above = np.triu_indices(3, 1)
+    rho = three.posterior["cor_study"].to_numpy().reshape(-1, 3, 3)[:, *above]
+    x = np.column_stack([np.log(tau), np.arctanh(rho)])
+    proposal = stats.multivariate_t(x.mean(axis=0), 1.3 * np.cov(x.T), df=6)
+    points = proposal.rvs(4000, random_state=5)
+    y, V = stimulation["yi"].to_numpy(), autocorrelated(stimulation)
+    study = stimulation["study"].to_numpy()
+    X = np.eye(3)[stimulation["time"].astype(int) - 1]
+    same = study[:, None] == study
+    logs, means = np.full(len(points), -np.inf), np.zeros((len(points), 3))
+    for i, point in enumerate(points):
+        sd, cor = np.exp(point[:3]), np.eye(3)
+        cor[above] = cor.T[above] = np.tanh(point[3:])
+        if np.linalg.eigvalsh(cor)[0] <= 0:
+            continue
+        factor = np.linalg.cholesky(V + same * (X @ (cor * np.outer(sd, sd)) @ X.T))
+        A, b = np.linalg.solve(factor, X), np.linalg.solve(factor, y)
+        information = A.T @ A + np.eye(3) / 1000**2
+        means[i] = np.linalg.solve(information, A.T @ b)
+        logs[i] = (
+            -np.log(np.diag(factor)).sum()
+            - 0.5 * (b @ b - means[i] @ information @ means[i])
+            - 0.5 * np.linalg.slogdet(information)[1]
+            + stats.halfnorm.logpdf(sd, scale=30).sum()
+            + point[:3].sum()
+            + np.log1p(-(np.tanh(point[3:]) ** 2)).sum()
+        )
+    weight = np.exp(logs - proposal.logpdf(points) - np.max(logs - proposal.logpdf(points)))
+    weight /= weight.sum()
+    effective = min(1 / (weight**2).sum(), three.summary()["ess_bulk"].min())
+    assert effective > 300
+    table = bm.multivariate_effects(three).table
+    for name, values in zip(
+        ["mu[1]", "mu[2]", "mu[3]", "tau[1]", "tau[2]", "tau[3]", "rho[1,2]", "rho[1,3]"],
+        [*means.T, *np.exp(points[:, :3]).T, *np.tanh(points[:, 3:5]).T],
+        strict=True,
+    ):
+        error = table.loc[name, "sd"] * np.sqrt(2 / effective)
+        assert table.loc[name, "mean"] == pytest.approx(weight @ values, abs=4 * error), name
+
+
+def test_nuts_and_grid_agree(trials, known, report):
+    fit = bm.multivariate_meta_analysis(
+        trials, study="trial", V=known, method="nuts", draws=2000, seed=2, progress=False
+    )
+    table = bm.multivariate_effects(fit).table
+    ess = fit.summary()["ess_bulk"].min()
+    for name in report.table.index:
+        mine = "rho[PD,AL]" if name == "rho" else name
+        row = report.table.loc[name]
+        error = row["sd"] / np.sqrt(ess)
+        assert table.loc[mine, "mean"] == pytest.approx(row["mean"], abs=4 * error)
+
+
+def test_a_sampled_fit_is_saved_like_any_other(three, tmp_path):
+    again = bm.load(three.save(tmp_path / "three.nc"))
+    one, other = (bm.multivariate_effects(f).table for f in (three, again))
+    assert one.equals(other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("y", "se"),
+    [
+        ([0.1, 0.5, -0.2] * 2, [0.1] * 6),
+        ([0.1, 0.5, -0.2] * 4, [0.001] * 3 + [0.4] * 9),
+        ([0.1, 0.5, -0.2] * 4, list(np.logspace(-4, 2, 12))),
+        ([0.3] * 12, [0.1] * 12),
+    ],
+)
+def test_three_outcomes_at_extremes(y, se):
+    count = len(y) // 3
+    data = pd.DataFrame(
+        {"study": np.repeat(range(count), 3), "outcome": list("abc") * count, "yi": y, "sei": se}
+    )
+    fit = bm.multivariate_meta_analysis(
+        data, "yi", "sei", rho=0.5, measure="OR", seed=1, progress=False
+    )
+    table = bm.multivariate_effects(fit).table
+    assert np.isfinite(table[["mean", "sd"]].to_numpy()).all()
+    assert (fit.summary()["rhat"] < 1.05).all()
+
+
+def test_reports_refuse_other_fits():
+    fit = bm.meta_analysis(bm.datasets.load("bcg"), "yi", "sei", "trial", method="grid", draws=5)
+    with pytest.raises(BayesmixedError, match="multivariate_meta_analysis"):
+        bm.multivariate_effects(fit)

@@ -18,7 +18,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from bayesmixed._errors import StorageError, listed, lookup
-from bayesmixed.families import FAMILIES
+from bayesmixed.families import OURS
 from bayesmixed.family import Family
 from bayesmixed.fit import Fit
 from bayesmixed.links import LINKS, Link
@@ -97,7 +97,7 @@ class Fits(Mapping[str, Fit]):
         """
         store = Store(Path(path))
         there = store.manifest
-        for kind, given, known in (("family", family, FAMILIES), ("link", link, LINKS)):
+        for kind, given, known in (("family", family, OURS), ("link", link, LINKS)):
             if given is None and there[kind] not in known:
                 raise StorageError(
                     f"{path} uses the {kind} {there[kind]!r}, which is not one of the package's; "

@@ -15,7 +15,7 @@ import cloudpickle
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bayesmixed.families import FAMILIES
+from bayesmixed.families import OURS
 from bayesmixed.many._crew import Crew, Lost
 from bayesmixed.many._outcomes import Outcome, Outcomes
 from bayesmixed.many._record import Record
@@ -123,7 +123,7 @@ class Pass:
         What is read from disk may also round otherwise than what has just been compiled.
         """
         family = self.model.spec.family
-        if family is FAMILIES.get(family.name) and self.plan.settings["sampler"] == "nutpie":
+        if family is OURS.get(family.name) and self.plan.settings["sampler"] == "nutpie":
             # What goes wrong here is said of the outcomes that it goes wrong for.
             with suppress(Exception):
                 self.model.fit(draws=1, tune=1, chains=1, seed=0, progress=False)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bayesmixed._errors import BayesmixedError, SamplingError
 from bayesmixed.defaults import assign_priors
-from bayesmixed.families import FAMILIES
+from bayesmixed.families import OURS
 from bayesmixed.fit import Fit
 from bayesmixed.links import LINKS
 from bayesmixed.many._outcomes import Outcome
@@ -67,7 +67,7 @@ def portable(model: Model) -> dict[str, Any]:
     family, link = model.spec.family, model.spec.link
     return {
         "spec": model.spec.to_dict(),
-        "family": None if family is FAMILIES.get(family.name) else family,
+        "family": None if family is OURS.get(family.name) else family,
         "link": None if link is LINKS.get(link.name) else link,
         "frame": model.design.table.frame,
         "choices": model.choices,

@@ -16,6 +16,7 @@ from bayesmixed.data import Missing, check_columns, numbers, to_pandas
 from bayesmixed.design import Design
 from bayesmixed.expressions import variables
 from bayesmixed.fit import Fit
+from bayesmixed.meta._between_analysis import Between, fit_between, model_of
 from bayesmixed.meta._defaults import default_priors, unit_information
 from bayesmixed.meta._grid import grid_of
 from bayesmixed.meta._measures import MEASURES, Measure, get_measure
@@ -38,6 +39,9 @@ def meta_analysis(
     *,
     variance: str | None = None,
     common: bool = False,
+    between: Literal["normal", "t"] = "normal",
+    nu: float | None = None,
+    scale: str | None = None,
     measure: str | None = None,
     n: str | None = None,
     priors: Mapping[str, Prior] | None = None,
@@ -51,6 +55,9 @@ def meta_analysis(
     r"""Meta-analysis of effects with known standard errors.
 
     .. math:: y_i \sim N(\theta_i, s_i^2), \quad \theta_i \sim N(x_i'\beta, \tau^2)
+
+    or with heavier tails between studies :math:`\theta_i \sim t_\nu(x_i'\beta, \tau)` [2]_, or with
+    heterogeneity that differs, :math:`\log \tau_i = z_i'\alpha` [3]_.
 
     Parameters
     ----------
@@ -68,9 +75,17 @@ def meta_analysis(
         Right-hand side of a formula, such as ``"~ ablat"``; a meta-regression.
     method : {"nuts", "grid"}
         NUTS, or exact integration on a grid of tau with stratified draws, in milliseconds
-        (one row a study; normal or flat priors of the coefficients).
+        (one row a study; normal or flat priors of the coefficients). With ``between="t"`` (without
+        moderators) or `scale` (up to three coefficients) the grid takes seconds.
     common : bool
         Whether all studies have the same effect, so that tau is 0.
+    between : {"normal", "t"}
+        Distribution of the effects between studies. Under Student's t, of which tau is the scale, a
+        study that lies far out pulls the average less and is shrunken less.
+    nu : float, optional
+        Degrees of freedom of the t, from 0.5; Gamma(2, 0.1) is their prior unless given.
+    scale : str, optional
+        Right-hand side of a formula for log tau, such as ``"~ ablat"``; a location-scale model.
     measure : str, optional
         What the effects are, as for `effect_sizes`, whose column ``measure`` is read unless given.
     n : str, optional
@@ -81,7 +96,9 @@ def meta_analysis(
         ``"sd_<study>"``), ``"beta[<term>]"``. Unless given, with U the unit-information sd,
         N(0, U), half-normal(U / 4), and N(0, U / sd of the moderator) [1]_. U is that of `n`
         where given, else the measure's (2 for logarithms of ratios of events), else assumed;
-        `Fit.notes` and `pooled_effects` have it.
+        `Fit.notes` and `pooled_effects` have it. With `scale` there are ``"Intercept_tau"`` (log
+        tau at the moderators' means) and ``"beta_tau[<term>]"``, by default normals as wide as the
+        logarithm of that half-normal, and N(0, 1 / sd of the moderator).
     missing : {"raise", "drop"}
         What to do with rows that miss a value.
     draws, tune, chains, seed, progress
@@ -90,7 +107,9 @@ def meta_analysis(
     Returns
     -------
     Fit
-        With ``beta``, ``sd_<study>`` (tau) and ``u_<study>`` (the deviations of studies).
+        With ``beta``, ``sd_<study>`` (tau) and ``u_<study>`` (the deviations of studies). With
+        ``between="t"`` or `scale`, whose effects of studies are integrated out, tau is ``tau`` or
+        ``beta_tau``, and there may be ``nu``.
 
     Raises
     ------
@@ -100,6 +119,9 @@ def meta_analysis(
     References
     ----------
     .. [1] Röver et al. (2021), Res. Synth. Methods 12:448, sections 2.2 and 3.
+    .. [2] Lee & Thompson (2008), Stat. Med. 27:418; Baker & Jackson (2008), Health Care Manag.
+       Sci. 11:121.
+    .. [3] Viechtbauer & López-López (2022), Res. Synth. Methods 13:697.
 
     Examples
     --------
@@ -117,27 +139,44 @@ def meta_analysis(
         n = "ni"
     deviation = _deviation(table, se, variance)
     formula = _formula(table, effect, study, moderators, common)
+    shape = Between(between, nu, scale)
+    if not shape.is_plain:
+        shape.check(study, common)
     _check_number(table, [effect, *variables(deviation)], missing)
     plain = Model(formula, table, sampling_sd=deviation, missing=missing)
     unit = unit_information(plain.design, chosen, _size(plain.design, table, n))
     defaults, given = default_priors(plain.design, chosen, unit), _named(plain.design, priors)
-    # One prior for all coefficients gives way to single ones, which must then be the user's.
-    kept = {k: p for k, p in defaults.items() if k.partition("[")[0] not in given}
-    model = Model(formula, table, sampling_sd=deviation, missing=missing, priors=kept | given)
-    if method == "nuts":
-        fit = model.fit(draws, tune, chains, seed, progress)
-        tree, notes = fit.tree, fit.notes
+    settings = Settings(draws, tune, chains, seed, progress=progress)
+    if shape.is_plain:
+        # One prior for all coefficients gives way to single ones, which must then be the user's.
+        kept = {k: p for k, p in defaults.items() if k.partition("[")[0] not in given}
+        model = Model(formula, table, sampling_sd=deviation, missing=missing, priors=kept | given)
+        tree, notes = _run(model, method, settings)
     else:
-        settings = Settings(draws, tune, chains, seed)
-        tree, notes = _grid_tree(model.design, settings), model.notes
+        own = table.loc[plain.design.table.frame.index]
+        fixed = _formula(own, effect, study, moderators, common=True)
+        model, kept = model_of(fixed, own, deviation, missing, shape, defaults, unit, given, study)
+        labels = pd.Index(own.loc[model.design.table.frame.index, study], name=study)
+        tree, notes = fit_between(model, labels, method, settings)
+    if method == "grid":
         chosen_draws = {"draws": draws, "chains": chains, "seed": seed}
         tree.attrs["sampling"] = json.dumps(chosen_draws, default=int)
     if set(kept) - set(given):
         notes = (*notes, f"Default priors are scaled to the {unit}.")
-    attributes = {"method": method, "unit": str(unit)}
+    attributes: dict[str, Any] = {"method": method, "unit": str(unit)}
     attributes |= {"measure": chosen.name} if chosen else {}
-    tree["posterior"] = xr.DataTree(tree["posterior"].to_dataset().assign_attrs(attributes))
+    posterior = tree["posterior"].to_dataset()
+    tree["posterior"] = xr.DataTree(posterior.assign_attrs({**posterior.attrs, **attributes}))
     return Fit(model.design, tree, notes)
+
+
+def _run(model: Model, method: str, settings: Settings) -> tuple[xr.DataTree, tuple[str, ...]]:
+    """Draws from the posterior, and what is to be said of them."""
+    if method == "grid":
+        return _grid_tree(model.design, settings), model.notes
+    chosen = (settings.draws, settings.tune, settings.chains, settings.seed, settings.progress)
+    fit = model.fit(*chosen)
+    return fit.tree, fit.notes
 
 
 def _measure_in(table: pd.DataFrame, effect: str) -> Measure | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from bayesmixed._errors import BayesmixedError, DataError, PriorError, listed, lookup
 from bayesmixed.data import check_columns, numbers, to_pandas
 from bayesmixed.fit import Fit
+from bayesmixed.formula import parse_predictor, variables
 from bayesmixed.meta._defaults import UnitInformation
 from bayesmixed.meta._measures import get_measure
 from bayesmixed.model import Model
+from bayesmixed.predictor import build_predictor
 from bayesmixed.priors import Prior
 from bayesmixed.spec import quoted
 
@@ -35,6 +37,7 @@ def meta_counts(
     totals: Pair | None = None,
     times: Pair | None = None,
     study: str = "study",
+    moderators: str | None = None,
     *,
     baseline: Literal["random", "fixed"] = "random",
     common: bool = False,
@@ -54,7 +57,8 @@ def meta_counts(
 
     so that :math:`\mu + u_i` is the study's log odds ratio; for person-times :math:`t_{ix}` Poisson
     with mean :math:`t_{ix} \exp(\alpha_i + (\mu + u_i) x)` and log rate ratios [1]_. Arms without
-    events, and studies without any, are data like others.
+    events, and studies without any, are data like others. With moderators the effect is
+    :math:`\mu + (z_i - \bar z)'\beta + u_i`, so that :math:`\mu` is at their means.
 
     Parameters
     ----------
@@ -66,6 +70,8 @@ def meta_counts(
         Columns of the group sizes, or of the person-times; one of the two.
     study : str
         Column of the studies, one row each.
+    moderators : str, optional
+        Right-hand side of a formula for the effects, such as ``"~ ablat"``.
     baseline : {"random", "fixed"}
         Whether baselines :math:`\alpha_i` are from N(a, sd^2), independent of the effects, or a
         coefficient each.
@@ -73,17 +79,17 @@ def meta_counts(
         Whether all studies have the same effect, so that tau is 0.
     priors : mapping of str to Prior, optional
         By name: ``"mu"``, ``"tau"``, ``"Intercept"`` and ``"baseline"`` (the sd of baselines), or
-        ``"beta"`` for fixed baselines. Unless given N(0, 2) and half-normal(0.5) as in
-        `meta_analysis`, N(m, 2.5) for a or every baseline, with m the overall logit or log rate,
-        and half-t(3, 1) for their sd.
+        ``"beta"`` for fixed baselines; ``"beta[<term>]"`` of moderators. Unless given N(0, 2) and
+        half-normal(0.5) as in `meta_analysis`, N(m, 2.5) for a or every baseline, with m the
+        overall logit or log rate, half-t(3, 1) for their sd, and N(0, 2 / sd of the moderator).
     draws, tune, chains, seed, progress
         As for `Model.fit`.
 
     Returns
     -------
     Fit
-        With ``beta[treat]`` (mu), ``sd_<study>[treat]`` (tau) and ``u_<study>``; for
-        `pooled_effects` and `study_effects`.
+        With ``beta[treat]`` (mu), ``beta[treat:<term>]`` of moderators, ``sd_<study>[treat]``
+        (tau) and ``u_<study>``; for `pooled_effects` and `study_effects`.
 
     Raises
     ------
@@ -110,13 +116,21 @@ def meta_counts(
             "in person-time; one of the two."
         )
     binomial = totals is not None
-    table = _arms(to_pandas(data), events, totals or times or ("", ""), study, binomial)
-    formula = _formula(study, binomial, baseline, common)
+    given = to_pandas(data)
+    table = _arms(given, events, totals or times or ("", ""), study, binomial)
+    slopes = {} if moderators is None else _slopes(given, moderators)
+    for name, values in slopes.items():
+        table[name] = table[TREATMENT] * np.repeat(values, 2)
+    formula = _formula(study, binomial, baseline, common, [*slopes])
     measure = get_measure("OR" if binomial else "IRR")
     assert measure.unit_sd is not None
     unit = UnitInformation(measure.unit_sd, f"of a {measure.title}, equal groups")
     defaults = _default_priors(table, study, binomial, baseline, common, unit)
+    for name, values in slopes.items():
+        spread = float(np.std(values))
+        defaults[f"beta[{name}]"] = Prior("Normal", mu=0, sigma=unit.sd / spread)
     own = _named(study, baseline, common, priors or {})
+    own = {_slope_name(name, slopes): prior for name, prior in own.items()}
     family = "binomial" if binomial else "poisson"
     centered = {} if common and baseline == "fixed" else {study: _CENTRED}
     model = Model(formula, table, family, priors=defaults | own, centered=centered, missing="raise")
@@ -181,12 +195,44 @@ def _refuse(table: pd.DataFrame, pair: Pair, bad: NDArray[np.bool_], rule: str) 
             )
 
 
-def _formula(study: str, binomial: bool, baseline: str, common: bool) -> str:
+def _slopes(table: pd.DataFrame, moderators: str) -> dict[str, Floats]:
+    """Moderators of the studies' effects about their means, by name, each of shape (studies,)."""
+    spec = parse_predictor(moderators)
+    if spec.random or spec.offsets:
+        raise BayesmixedError(
+            f"moderators={moderators!r} has random terms or offsets; here it is for what the "
+            "effects of studies depend on, such as '~ ablat'."
+        )
+    names = variables(moderators)
+    check_columns(names, table.columns)
+    gaps = table[list(names)].isna().any(axis=1)
+    if gaps.any():
+        raise DataError(
+            f"A moderator misses a value at row {listed(table.index[gaps], 5)}; complete it or "
+            "leave the study out."
+        )
+    found = build_predictor(spec, table, "mu")
+    if not found.has_intercept:
+        raise BayesmixedError(
+            f"moderators={moderators!r} leaves the average effect out; write it without the 0."
+        )
+    columns = found.X[:, 1:] - found.X[:, 1:].mean(axis=0)
+    return {f"{TREATMENT}:{term}": columns[:, k] for k, term in enumerate(found.slopes)}
+
+
+def _slope_name(name: str, slopes: Mapping[str, Floats]) -> str:
+    """The model's name of a moderator's coefficient, which users write without the treatment."""
+    inside = f"{TREATMENT}:{name.removeprefix('beta[').removesuffix(']')}"
+    return f"beta[{inside}]" if inside in slopes else name
+
+
+def _formula(study: str, binomial: bool, baseline: str, common: bool, slopes: Sequence[str]) -> str:
     group = quoted(study)
     response = "events | trials(size)" if binomial else "events"
     terms = [f"1 + {TREATMENT} + (1 | {group})"]
     if baseline == "fixed":
         terms = [f"0 + factor({group}) + {TREATMENT}"]
+    terms += map(quoted, slopes)
     terms += [] if common else [f"(0 + {TREATMENT} | {group})"]
     terms += [] if binomial else ["offset(log(size))"]
     return f"{response} ~ {' + '.join(terms)}"

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from bayesmixed._errors import BayesmixedError
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
+from bayesmixed.meta._between_grid import fixed_nu
 from bayesmixed.meta._effect_sizes import effect_sizes
 from bayesmixed.meta._grid import GridPosterior, grid_of
 from bayesmixed.meta._measures import MEASURES, Measure
 from bayesmixed.meta._mixture import NormalMixture
+from bayesmixed.meta._t_mixture import StudentTMixture
 from bayesmixed.names import sd_name
 from bayesmixed.predictor import INTERCEPT
 
@@ -129,13 +131,19 @@ class Synthesis:
         """The studies' own effects, shape (chain, draw, study), in the order of `raw`."""
         if self.treatment is None:
             return np.asarray(self.fit.eta().to_numpy())
-        found = np.repeat(self.mu()[..., None], len(self.raw.y), axis=-1)
+        found = self.mu()[..., None] + self.moderator_slopes() @ self.raw.X[:, 1:].T
         for name in self.groupings:
             u = self.fit.posterior[f"u_{name}"].sel({f"{name}_effect": self.treatment})
             found = found + u.to_numpy()[..., self.raw.place]
         return found
 
-    def prediction(self) -> NormalMixture:
+    def moderator_slopes(self) -> Floats:
+        """Coefficients of the moderators of counts, shape (chain, draw, moderators)."""
+        beta = self.fit.posterior["beta"]
+        names = _moderators(self.design, str(self.treatment))
+        return np.asarray(beta.sel(term=names).to_numpy())
+
+    def prediction(self) -> NormalMixture | StudentTMixture:
         """Effect in a new study at the mean of the moderators; its draws mixed, not sampled."""
         if self.exact is not None:
             return self.exact.prediction()
@@ -146,6 +154,23 @@ class Synthesis:
         """A new study's effect in every draw, shape (chain, draw)."""
         mu = self.mu()
         return mu + self._new_sd() * np.random.default_rng(0).normal(size=mu.shape)
+
+    def reliability(self) -> Floats:
+        """Share of the studies' own data in their effects, shape (study,); of one level."""
+        tau, weight = self.tau().reshape(-1), None
+        if self.exact is not None:
+            tau, weight = self.exact.tau.tau, self.exact.tau.weights
+        shares = [np.average(tau**2 / (tau**2 + v), weights=weight) for v in self.raw.v]
+        return np.array(shares)
+
+    def spread_rows(self) -> dict[str, Floats]:
+        """Further numbers of the distribution between studies, each of shape (5,)."""
+        return {}
+
+    @property
+    def spread(self) -> str:
+        """What tau is."""
+        return "sd of the true effects about it"
 
     def _new_sd(self) -> Floats:
         return np.asarray(np.sqrt((self.tau() ** 2).sum(axis=-1)))
@@ -163,6 +188,8 @@ def read(fit: Fit) -> Synthesis:
     measure = MEASURES.get(str(attributes.get("measure", "")))
     if "treatment" in attributes:
         return Synthesis(fit, measure, None, str(attributes["treatment"]))
+    if "study" in attributes:
+        return Marginal(fit, measure, None)
     if design.sampling_sd is None or not design.spec.is_exact:
         raise BayesmixedError(
             "This report is for effects with known sampling sds, as bm.meta_analysis(...) or "
@@ -179,6 +206,86 @@ def read(fit: Fit) -> Synthesis:
     return Synthesis(fit, measure, exact)
 
 
+@dataclass(frozen=True, eq=False)
+class Marginal(Synthesis):
+    """A fit of a family of `between_studies`, in which the studies' effects were integrated out."""
+
+    @property
+    def groupings(self) -> list[str]:
+        """The studies."""
+        return [str(self.fit.posterior.attrs["study"])]
+
+    @cached_property
+    def raw(self) -> Raw:
+        """The studies' own estimates."""
+        design, (name,) = self.design, self.groupings
+        assert design.sampling_sd is not None
+        labels: pd.Index[Any] = pd.Index(self.fit.posterior[name].to_numpy(), name=name)
+        X, place = design.predictors["mu"].X, np.arange(len(labels))
+        return Raw(labels, design.y, design.sampling_sd**2, X, place)
+
+    def tau(self) -> Floats:
+        """Spread of effects, with a formula at the means of its moderators."""
+        posterior, scale = self.fit.posterior, self.design.predictors.get("tau")
+        if scale is None:
+            return np.asarray(posterior["tau"].to_numpy()[..., None])
+        log_tau = posterior["beta_tau"].to_numpy() @ scale.X.mean(axis=0)
+        return np.asarray(np.exp(log_tau + scale.offset.mean())[..., None])
+
+    def effects(self) -> Floats:
+        """The studies' own effects, drawn after sampling."""
+        (name,) = self.groupings
+        u = self.fit.posterior[f"u_{name}"].to_numpy()[..., 0]
+        return np.asarray(self.fit.eta().to_numpy() + u)
+
+    def reliability(self) -> Floats:
+        """Share of the studies' own data, each with its own spread."""
+        return np.atleast_1d(self.fit.posterior.attrs["reliability"])
+
+    def nu(self) -> Floats | None:
+        """Degrees of freedom, shape (chain, draw); None where effects are normal."""
+        if "nu" not in {p.name for p in self.design.family.parameters}:
+            return None
+        shape, fixed = self.mu().shape, fixed_nu(self.design)
+        return np.full(shape, fixed) if fixed else np.asarray(self.fit.posterior["nu"].to_numpy())
+
+    def prediction(self) -> NormalMixture | StudentTMixture:
+        """Effect in a new study at the mean of the moderators."""
+        nu = self.nu()
+        if nu is None:
+            return super().prediction()
+        # Where nu has a prior, that has mass below 1, and no moment exists.
+        moments = fixed_nu(self.design) or 0.0
+        return StudentTMixture(self.mu().ravel(), self.tau().ravel(), nu.ravel(), moments)
+
+    def new_draws(self) -> Floats:
+        """A new study's effect in every draw."""
+        nu = self.nu()
+        if nu is None:
+            return super().new_draws()
+        return self.mu() + self.tau()[..., 0] * np.random.default_rng(0).standard_t(nu)
+
+    def spread_rows(self) -> dict[str, Floats]:
+        """Coefficients of log tau, and the degrees of freedom where they are not given."""
+        found, posterior = dict[str, Floats](), self.fit.posterior
+        scale = self.design.predictors.get("tau")
+        if scale is not None:
+            values = from_draws(posterior["beta_tau"].to_numpy())
+            found |= {f"beta_tau[{t}]": v for t, v in zip(scale.terms, values, strict=True)}
+        return found | (
+            {"nu": from_draws(posterior["nu"].to_numpy()[..., None])} if "nu" in posterior else {}
+        )
+
+    @property
+    def spread(self) -> str:
+        """What tau is."""
+        if self.nu() is not None:
+            fixed = fixed_nu(self.design)
+            said = f"{fixed:g}" if fixed else "nu"
+            return f"scale of the t distribution with {said} degrees of freedom about it"
+        return "sd of the true effects about it, at the means of its own moderators"
+
+
 def _raw_of_counts(design: Design, treatment: str) -> Raw:
     """From rows for arms, first and second group of each study after one another."""
     arms, predictor = design.table.frame, design.predictors["mu"]
@@ -189,13 +296,21 @@ def _raw_of_counts(design: Design, treatment: str) -> Raw:
         found = effect_sizes(columns, "OR", ai="a", n1i="n", ci="c", n2i="m")
     else:
         found = effect_sizes(columns, "IRR", x1i="a", t1i="n", x2i="c", t2i="m")
-    name = next(c for c in arms.columns if c not in (treatment, "events", "size"))
+    moderators = _moderators(design, treatment)
+    taken = (treatment, "events", "size", *moderators)
+    name = next(c for c in arms.columns if c not in taken)
     labels = pd.Index(arms.loc[first, name], name=name)
     place = np.arange(len(labels))
     if predictor.random:
         place = predictor.random[0].groups.index[first]
-    one = np.ones((len(labels), 1))
-    return Raw(labels, found["yi"].to_numpy(), found["vi"].to_numpy(), one, place)
+    # The first group counts 1/2.
+    X = np.column_stack([np.ones(len(labels)), 2 * arms.loc[first, moderators].to_numpy()])
+    return Raw(labels, found["yi"].to_numpy(), found["vi"].to_numpy(), X, place)
+
+
+def _moderators(design: Design, treatment: str) -> list[str]:
+    """Terms that the effect of the treatment depends on."""
+    return [t for t in design.predictors["mu"].terms if t.startswith(f"{treatment}:")]
 
 
 def from_draws(draws: Floats) -> Floats:
@@ -206,7 +321,7 @@ def from_draws(draws: Floats) -> Floats:
     )
 
 
-def from_mixture(mixture: NormalMixture) -> Floats:
+def from_mixture(mixture: NormalMixture | StudentTMixture) -> Floats:
     """Columns `COLUMNS` of a mixture's numbers, shape (numbers, 5)."""
     quantiles = [mixture.quantile(p) for p in PROBS]
     return np.stack([mixture.mean, mixture.sd, *quantiles], axis=-1)

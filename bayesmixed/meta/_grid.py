@@ -29,7 +29,7 @@ from bayesmixed.meta._heterogeneity import (
 )
 from bayesmixed.meta._mixture import NormalMixture
 from bayesmixed.meta._regression import Regression
-from bayesmixed.names import sd_name
+from bayesmixed.names import sd_name, suffix
 from bayesmixed.predictor import INTERCEPT, PredictorDesign
 from bayesmixed.priors import Prior
 
@@ -241,14 +241,14 @@ def grid_of(design: Design) -> GridPosterior:
     sd = design.sampling_sd
     if not design.spec.is_exact or sd is None or len(design.predictors) != 1:
         raise BayesmixedError(
-            "The grid is for normal effects with known sampling sds (sampling_sd); family "
-            f"{design.family.name} ({design.spec.link.name}) without them needs NUTS."
+            "This is for normal effects with one tau and known sampling sds (sampling_sd), not for "
+            f"family {design.family.name} ({design.spec.link.name})."
         )
     predictor = design.predictors["mu"]
     order, group = _order(design, predictor)
     priors = {name: assigned.prior for name, assigned in assign_priors(design).items()}
-    raw, X = _standardised(design, predictor)
-    mean, precision = _coefficient_priors(predictor, raw, priors)
+    raw, X = standardised(design, "mu")
+    mean, precision = coefficient_priors(design, "mu", raw, priors)
     labels = np.arange(len(design.y)) if group is None else predictor.random[0].groups.labels
     regression = Regression(
         (design.y - predictor.offset)[order], sd[order] ** 2, X[order], mean, precision
@@ -276,10 +276,11 @@ def _order(design: Design, predictor: PredictorDesign) -> tuple[NDArray[np.intp]
     return np.argsort(groups.index), groups.name
 
 
-def _standardised(design: Design, predictor: PredictorDesign) -> tuple[Floats, Floats]:
-    """Centred and scaled moderators, and the way back to raw coefficients."""
+def standardised(design: Design, parameter: str) -> tuple[Floats, Floats]:
+    """The way back to raw coefficients from centred and scaled moderators, and these."""
+    predictor, means = design.predictors[parameter], design.means(parameter)
     first = int(predictor.has_intercept)
-    means, columns = design.means("mu"), predictor.X[:, first:]
+    columns = predictor.X[:, first:]
     spread = np.sqrt(np.mean((columns - means) ** 2, axis=0))
     raw = np.diag(np.append(np.ones(first), 1 / spread))
     if first:
@@ -289,11 +290,15 @@ def _standardised(design: Design, predictor: PredictorDesign) -> tuple[Floats, F
     return raw, X
 
 
-def _coefficient_priors(
-    predictor: PredictorDesign, raw: Floats, priors: dict[str, Prior]
+def coefficient_priors(
+    design: Design, parameter: str, raw: Floats, priors: dict[str, Prior]
 ) -> tuple[Floats, Floats]:
     """Mean and precision of the coefficients of centred and scaled moderators."""
-    names = ["Intercept" if name == INTERCEPT else f"beta[{name}]" for name in predictor.terms]
+    tail = suffix(design, parameter)
+    names = [
+        f"Intercept{tail}" if name == INTERCEPT else f"beta{tail}[{name}]"
+        for name in design.predictors[parameter].terms
+    ]
     for name in names:
         if priors[name].distribution not in ("Normal", "Flat"):
             raise PriorError(

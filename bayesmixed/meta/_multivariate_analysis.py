@@ -1,23 +1,26 @@
-"""The front door of a meta-analysis of two correlated outcomes."""
+"""The front door of a meta-analysis of correlated outcomes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesmixed._errors import BayesmixedError, DataError, PriorError, listed
+from bayesmixed._errors import BayesmixedError, DataError, PriorError, listed, lookup
 from bayesmixed.data import check_columns, numbers, to_pandas
+from bayesmixed.fit import Fit
 from bayesmixed.meta._densities import density
 from bayesmixed.meta._measures import Measure, get_measure
 from bayesmixed.meta._multivariate import Nodes, Pairs, nodes_of
+from bayesmixed.meta._multivariate_sampled import sample_outcomes, whitened
 from bayesmixed.priors import Prior
+from bayesmixed.sample import Settings
 
 type Floats = NDArray[np.float64]
 
@@ -87,15 +90,20 @@ def multivariate_meta_analysis(
     V: Any = None,
     measure: str | None = None,
     priors: Mapping[str, Prior] | None = None,
-    draws: int = 4000,
+    method: Literal["grid", "nuts"] | None = None,
+    draws: int | None = None,
+    tune: int = 1000,
+    chains: int = 4,
     seed: int | None = None,
-) -> MultivariateFit:
-    r"""Meta-analysis of two outcomes of the same patients, whose estimates are correlated.
+    progress: bool = True,
+) -> MultivariateFit | Fit:
+    r"""Meta-analysis of several outcomes of the same patients, whose estimates are correlated.
 
     .. math:: y_i \sim N(\theta_i, V_i), \quad \theta_i \sim N(\mu, G), \quad
-              G = \begin{pmatrix} \tau_1^2 & \rho \tau_1 \tau_2 \\ & \tau_2^2 \end{pmatrix}
+              G_{jk} = \rho_{jk} \tau_j \tau_k
 
-    Studies with one of the outcomes lend strength to the other [1]_.
+    Studies with some of the outcomes lend strength to the others [1]_. Two outcomes are on a grid;
+    more are sampled, with the studies' effects integrated out.
 
     Parameters
     ----------
@@ -104,26 +112,31 @@ def multivariate_meta_analysis(
     effect, se : str
         Columns of effects and, with `rho`, of standard errors.
     study, outcome : str
-        Columns of labels; there are two outcomes, and at most one row of a study for each.
+        Columns of labels; there are two outcomes or more, and at most one row of a study for each.
     rho : float, optional
-        Assumed correlation of a study's two estimates, the same in all; see
-        `correlation_sensitivity`.
+        Assumed correlation of two estimates of a study, the same in all, such that all of a
+        study's can have it; see `correlation_sensitivity`.
     V : array, shape (rows, rows), optional
         Known sampling covariance of the rows, in their order; 0 between studies.
     measure : str, optional
         What the effects are, as for `effect_sizes`.
     priors : mapping of str to Prior, optional
-        ``"mu"`` (Normal with ``mu=0``, or Flat) and ``"tau"`` for both outcomes, or
+        ``"mu"`` (Normal with ``mu=0``, or Flat) and ``"tau"`` for all outcomes, or
         ``"mu[<outcome>]"``, ``"tau[<outcome>]"`` for one; ``"rho"``, an LKJ prior. Unless given
         N(0, 0.5 U) and half-normal(0.25 U) with U the unit-information sd of the outcome, as for
         `meta_analysis`, and LKJ(2).
-    draws, seed
-        Draws from the posterior.
+    method : {"grid", "nuts"}, optional
+        The grid for two outcomes, and NUTS for more, unless given.
+    draws, tune, chains, seed, progress
+        As for `Model.fit`; from the grid 4000 draws in all, and with NUTS 1000 of each chain,
+        unless given.
 
     Returns
     -------
-    MultivariateFit
-        For `multivariate_effects` and `correlation_sensitivity`.
+    MultivariateFit or Fit
+        For `multivariate_effects`; from the grid also for `correlation_sensitivity`. A `Fit` by
+        NUTS has ``beta`` (mu), ``sd_<study>`` (tau), ``cor_<study>`` and ``u_<study>``, of rows
+        that were made independent.
 
     Raises
     ------
@@ -151,11 +164,7 @@ def multivariate_meta_analysis(
         )
     table = table.astype({study: str, outcome: "object"})
     outcomes = tuple(dict.fromkeys(table[outcome].astype(str)))
-    if len(outcomes) != 2:
-        raise DataError(
-            f"multivariate_meta_analysis is for two outcomes; {outcome!r} has {len(outcomes)}: "
-            f"{listed(outcomes)}. Take two at a time."
-        )
+    method = _method(method, outcome, outcomes)
     if table.duplicated([study, outcome]).any():
         raise DataError(
             f"Some {study!r} have several rows for one outcome. Give each one row, or use "
@@ -165,8 +174,9 @@ def multivariate_meta_analysis(
     studies = tuple(dict.fromkeys(table[study]))
     row = table[study].map({s: i for i, s in enumerate(studies)}).to_numpy()
     column = table[outcome].astype(str).map({o: j for j, o in enumerate(outcomes)}).to_numpy()
-    y, seen = np.zeros((len(studies), 2)), np.zeros((len(studies), 2), dtype=bool)
-    block = np.tile(np.eye(2), (len(studies), 1, 1))
+    shape = (len(studies), len(outcomes))
+    y, seen = np.zeros(shape), np.zeros(shape, dtype=bool)
+    block = np.tile(np.eye(len(outcomes)), (len(studies), 1, 1))
     y[row, column], seen[row, column] = numbers(table[effect], len(table), effect), True
     same = row[:, None] == row
     first, second = np.nonzero(same)
@@ -174,11 +184,44 @@ def multivariate_meta_analysis(
     if (seen.sum(axis=0) < 2).any():
         raise DataError("Each outcome needs two studies or more.")
     chosen = get_measure(measure) if measure else None
-    scale, tau, eta, notes = _priors(outcomes, y, block, seen, chosen, dict(priors or {}))
-    pairs = Pairs(y, block, seen, scale, tau, eta)
+    assigned = _priors(outcomes, y, block, seen, chosen, dict(priors or {}))
+    notes = [
+        f"Priors of {o}: mu ~ {assigned[f'mu[{o}]']}, tau ~ {assigned[f'tau[{o}]']}."
+        for o in outcomes
+    ]
     within = f"Assumed correlation within studies: {rho:g}." if rho is not None else ""
     said = tuple(text for text in (within, *notes) if text)
-    return MultivariateFit(pairs, outcomes, studies, chosen, draws, seed, said)
+    if method == "nuts":
+        rows = whitened(y, block, seen, studies, outcomes, study)
+        settings = Settings(draws or 1000, tune, chains, seed, progress=progress)
+        fit = sample_outcomes(rows, outcomes, study, assigned, settings)
+        return replace(fit, notes=(*fit.notes, *said))
+    scale = [dict(assigned[f"mu[{o}]"].parameters).get("sigma", np.inf) for o in outcomes]
+    one, two = (density(assigned[f"tau[{o}]"]) for o in outcomes)
+    eta = float(dict(assigned["rho"].parameters)["eta"])
+    pairs = Pairs(y, block, seen, np.array(scale), (one, two), eta)
+    both = (outcomes[0], outcomes[1])
+    return MultivariateFit(pairs, both, studies, chosen, draws or 4000, seed, said)
+
+
+def _method(
+    method: Literal["grid", "nuts"] | None, outcome: str, outcomes: tuple[str, ...]
+) -> Literal["grid", "nuts"]:
+    """How to compute, checked against the number of outcomes."""
+    if len(outcomes) < 2:
+        raise DataError(
+            f"multivariate_meta_analysis is for two outcomes or more; {outcome!r} has "
+            f"{len(outcomes)}: {listed(outcomes)}. Use meta_analysis."
+        )
+    if method is None:
+        return "grid" if len(outcomes) == 2 else "nuts"
+    lookup({"grid": 0, "nuts": 0}, method, "method")
+    if method == "grid" and len(outcomes) > 2:
+        raise BayesmixedError(
+            f"The grid is for two outcomes; {outcome!r} has {len(outcomes)}: {listed(outcomes)}. "
+            'Use method="nuts".'
+        )
+    return method
 
 
 def _covariance(
@@ -194,6 +237,12 @@ def _covariance(
             raise BayesmixedError(f"rho={rho}: a correlation between -1 and 1 is needed.")
         if se is None:
             raise BayesmixedError("rho= needs the column of standard errors, se=...")
+        most = int(table[study].value_counts().max())
+        if rho <= -1 / max(most - 1, 1):
+            raise BayesmixedError(
+                f"rho={rho}: {most} estimates of a study cannot all be correlated by less than "
+                f"{-1 / (most - 1):.3g}. Give a larger rho, or V."
+            )
         sd = numbers(table[se], count, f"Column {se!r}")
         if not (sd > 0).all():
             raise DataError(f"A standard error is above 0; in {se!r} some are not.")
@@ -215,13 +264,13 @@ def _priors(
     seen: NDArray[np.bool_],
     measure: Measure | None,
     given: dict[str, Prior],
-) -> tuple[Floats, tuple[Any, Any], float, tuple[str, ...]]:
-    """Scales of the average effects, densities of the taus, and eta; what to say of defaults."""
+) -> dict[str, Prior]:
+    """The prior of every parameter, by name."""
     valid = ["mu", "tau", "rho", *(f"{n}[{o}]" for n in ("mu", "tau") for o in outcomes)]
     unknown = sorted(set(given) - set(valid))
     if unknown:
         raise PriorError(f"No parameter is called {listed(unknown)}; valid: {listed(valid)}.")
-    scales, taus, notes = [], [], []
+    found: dict[str, Prior] = {}
     for j, name in enumerate(outcomes):
         mine, v = y[seen[:, j], j], V[seen[:, j], j, j]
         unit = measure.unit_sd if measure and measure.unit_sd else None
@@ -233,10 +282,9 @@ def _priors(
         if mu.distribution not in ("Normal", "Flat") or values.get("mu", 0.0) != 0:
             raise PriorError(f"The prior of mu is Normal with mu=0, or Flat; not {mu}.")
         tau = given.get(f"tau[{name}]", given.get("tau", Prior("HalfNormal", sigma=0.25 * unit)))
-        scales.append(values.get("sigma", np.inf))
-        taus.append(density(tau))
-        notes.append(f"Priors of {name}: mu ~ {mu}, tau ~ {tau}.")
+        tau.check_support("The standard deviation between studies", "positive")
+        found |= {f"mu[{name}]": mu, f"tau[{name}]": tau}
     rho = given.get("rho", Prior("LKJ", eta=2))
     if rho.distribution != "LKJ":
         raise PriorError(f"The prior of rho is LKJ(eta=...); not {rho}.")
-    return np.array(scales), (taus[0], taus[1]), float(dict(rho.parameters)["eta"]), tuple(notes)
+    return found | {"rho": rho}

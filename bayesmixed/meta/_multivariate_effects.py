@@ -12,28 +12,35 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from bayesmixed._errors import BayesmixedError, listed
+from bayesmixed.fit import Fit
 from bayesmixed.meta._estimates import COLUMNS, PROBS, from_mixture
 from bayesmixed.meta._mixture import NormalMixture
 from bayesmixed.meta._multivariate import margin
 from bayesmixed.meta._multivariate_analysis import MultivariateFit
+from bayesmixed.meta._multivariate_sampled import sampled_effects
 from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.reports._report import Report
 
 
-def multivariate_effects(fit: MultivariateFit) -> Report:
-    """Average effects on two outcomes, their difference, and the covariance between studies.
+def multivariate_effects(fit: MultivariateFit | Fit) -> Report:
+    """Average effects on the outcomes, their differences, and the covariance between studies.
 
     Parameters
     ----------
-    fit : MultivariateFit
+    fit : MultivariateFit or Fit
         From `multivariate_meta_analysis`.
 
     Returns
     -------
     Report
-        Rows ``mu[<outcome>]``, their difference, ``new study`` (what to expect there), ``tau`` and
+        Rows ``mu[<outcome>]``, their differences, ``new study`` (what to expect there), ``tau`` and
         ``rho`` between studies: mean, sd, median, 95 % equal-tailed interval, ``P(>0)``; from the
-        grid. Picture ``plane``.
+        grid, or from draws. Picture ``plane``, and of draws ``intervals``.
+
+    Raises
+    ------
+    BayesmixedError
+        If the fit is of another model.
 
     References
     ----------
@@ -46,6 +53,9 @@ def multivariate_effects(fit: MultivariateFit) -> Report:
     >>> fit = bm.multivariate_meta_analysis(data, "yi", "sei", "trial", rho=0.4, seed=1)
     >>> report = bm.multivariate_effects(fit)
     """
+    if isinstance(fit, Fit):
+        _check_outcomes(fit)
+        return sampled_effects(fit)
     nodes, (one, two) = fit.nodes, fit.outcomes
     weights = nodes.weights.reshape(-1)
     kept = weights > 1e-12
@@ -101,6 +111,14 @@ def multivariate_effects(fit: MultivariateFit) -> Report:
     )
 
 
+def _check_outcomes(fit: Fit) -> None:
+    if "outcomes" not in fit.posterior.attrs:
+        raise BayesmixedError(
+            "multivariate_effects is for fits from bm.multivariate_meta_analysis(...); for others "
+            "see bm.pooled_effects and bm.variance_components."
+        )
+
+
 def correlation_sensitivity(
     fit: MultivariateFit, rho: Sequence[float] = (-0.5, 0.0, 0.25, 0.5, 0.75, 0.9)
 ) -> Report:
@@ -122,7 +140,7 @@ def correlation_sensitivity(
     Raises
     ------
     BayesmixedError
-        If a correlation is not between -1 and 1.
+        If a correlation is not between -1 and 1, or the fit was sampled.
 
     References
     ----------
@@ -136,6 +154,11 @@ def correlation_sensitivity(
     >>> len(bm.correlation_sensitivity(fit, [0, 0.8]).table)
     3
     """
+    if isinstance(fit, Fit):
+        raise BayesmixedError(
+            "correlation_sensitivity is for two outcomes on a grid. Of a sampled fit call "
+            "multivariate_meta_analysis(..., rho=...) again for each correlation."
+        )
     if not len(rho) or not all(-1 < r < 1 for r in rho):
         raise BayesmixedError(f"rho={listed(rho)}: correlations between -1 and 1 are needed.")
     fits = {"as fitted": fit}

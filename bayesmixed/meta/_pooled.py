@@ -81,7 +81,7 @@ def pooled_effects(fit: Fit, margin: float = 0.0) -> Report:
     rows = {"mu": _mu(found), **_between(found)}
     if found.groupings:
         rows["new study"] = from_mixture(found.prediction())
-    rows |= _coefficients(found)
+    rows |= _coefficients(found) | found.spread_rows()
     rows |= _probabilities(found, margin)
     table = frame(rows | _ratios(found, rows), "quantity")
     return Report(
@@ -159,7 +159,11 @@ def typical_variance(found: Synthesis) -> float:
 
 def _coefficients(found: Synthesis) -> dict[str, Floats]:
     terms = found.design.predictors["mu"].terms
-    if len(terms) == 1 or found.treatment is not None:
+    if found.treatment is not None:
+        terms = tuple(t for t in terms if t.startswith(f"{found.treatment}:"))
+        slopes = found.moderator_slopes()
+        return {f"beta[{t}]": from_draws(slopes[..., [k]]) for k, t in enumerate(terms)}
+    if len(terms) == 1:
         return {}
     if found.exact is not None:
         values = from_mixture(found.exact.coefficients)
@@ -240,7 +244,7 @@ def _caption(found: Synthesis) -> str:
     )
     return (
         f"mu: the mean {found.label} over the population of {levels} that the {count:,} estimates "
-        f"come from{where}. tau: sd of the true effects about it. I2: share of tau2 in tau2 plus "
+        f"come from{where}. tau: {found.spread}. I2: share of tau2 in tau2 plus "
         "the typical sampling variance; H2 = 1 / (1 - I2). New study: the true effect in another "
         "study of that population, without its sampling error. Posterior mean, sd, median and 95 % "
         f"equal-tailed intervals; P is a posterior probability.{ratio} {how}"
@@ -251,7 +255,7 @@ def _priors(found: Synthesis) -> str:
     """The priors of what varies, and the unit that default ones are scaled by."""
     priors = {name: assigned.prior for name, assigned in assign_priors(found.design).items()}
     if found.treatment is not None:  # baselines are of no interest here
-        kept = (f"beta[{found.treatment}]", "sd_")
+        kept = (f"beta[{found.treatment}]", f"beta[{found.treatment}:", "sd_")
         priors = {n: p for n, p in priors.items() if n.startswith(kept)}
     shown = [f"{n} ~ {p}" for n, p in priors.items()]
     unit = found.fit.posterior.attrs.get("unit")

@@ -40,7 +40,8 @@ class Regression:
 
         Parameters
         ----------
-        tau : array, shape (nodes,)
+        tau : array, shape (nodes,) or (nodes, studies)
+            The same for all studies, or each study's own.
 
         Returns
         -------
@@ -56,7 +57,7 @@ class Regression:
 
     def _given(self, tau: Floats) -> tuple[Floats, Floats, Floats]:
         studies, terms = self.X.shape
-        total = self.v + tau[:, None] ** 2
+        total = self.v + (tau if tau.ndim == 2 else tau[:, None]) ** 2
         weight = 1 / total
         cross = (self.X[:, :, None] * self.X[:, None, :]).reshape(studies, -1)
         information = (weight @ cross).reshape(-1, terms, terms) + np.diag(self.precision)

@@ -94,10 +94,7 @@ def study_table(found: Synthesis) -> pd.DataFrame:
     shrunken = dict(zip(COLUMNS, numbers.T, strict=True))
     table = pd.DataFrame(raw | shrunken, index=labels)
     if len(found.groupings) == 1:
-        tau, weight = found.tau().reshape(-1), None
-        if found.exact is not None:
-            tau, weight = found.exact.tau.tau, found.exact.tau.weights
-        table["reliability"] = [np.average(tau**2 / (tau**2 + one), weights=weight) for one in v]
+        table["reliability"] = found.reliability()
     grid = _grid(found)
     if grid is not None:
         table["weight"] = grid.pooling_weights[place]
