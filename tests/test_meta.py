@@ -739,8 +739,10 @@ def test_robustness_is_analysing_again(trials, grid_fit):
     )
     np.testing.assert_allclose(table.loc["mine", "log_BF"], difference)
     default = bm.prior_robustness(grid_fit).table
-    assert [n.partition("(")[0] for n in default.index[1:]] == [
-        "HalfNormal", "HalfNormal", "HalfCauchy", "Uniform", "Turner et al., any outcome",
+    assert list(default.index) == [
+        "HalfNormal(sigma=0.5), of the fit", "HalfNormal(sigma=1), U/2",
+        "HalfCauchy(beta=0.5), U/4", "Uniform(lower=0, upper=2), U", "HalfCauchy(beta=1)",
+        "Uniform(lower=0, upper=5)", "Uniform(lower=0, upper=10)", "Turner et al., any outcome",
     ]  # fmt: skip
     with pytest.raises(PriorError, match="scipy"):
         bm.prior_robustness(grid_fit, {"bad": 3})

@@ -14,7 +14,8 @@ from bayesmixed.meta._network_consistency import network_consistency
 from bayesmixed.meta._network_league import league_table, treatment_ranking
 from bayesmixed.meta._pooled import pooled_effects
 from bayesmixed.meta._publication_bias import BiasReport, publication_bias
-from bayesmixed.meta._sensitivity import cumulative_analysis, leave_one_out, prior_robustness
+from bayesmixed.meta._robustness import prior_robustness
+from bayesmixed.meta._sensitivity import cumulative_analysis, leave_one_out
 from bayesmixed.meta._studies import study_effects
 
 __all__ = [

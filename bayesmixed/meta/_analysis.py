@@ -131,7 +131,7 @@ def meta_analysis(
         tree, notes = _grid_tree(model.design, settings), model.notes
     if set(kept) - set(given):
         notes = (*notes, f"Default priors are scaled to the {unit}.")
-    attributes = {"method": method, "unit": str(unit)}
+    attributes: dict[str, Any] = {"method": method, "unit": str(unit), "unit_sd": unit.sd}
     attributes |= {"measure": chosen.name} if chosen else {}
     tree["posterior"] = xr.DataTree(tree["posterior"].to_dataset().assign_attrs(attributes))
     return Fit(model.design, tree, notes)

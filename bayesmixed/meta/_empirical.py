@@ -60,6 +60,8 @@ _RHODES: Mapping[str, tuple[tuple[float, float], ...]] = {
     "subjective outcomes": ((2.76, 2.58), (3.03, 2.59), (2.62, 2.41)),
 }  # fmt: skip
 
+COMPARISON = "pharmacological vs placebo"
+
 _TURNER_COMPARISONS = {
     "pharmacological vs placebo": 0,
     "pharmacological vs pharmacological": 1,
@@ -74,9 +76,7 @@ _RHODES_COMPARISONS = {
 }
 
 
-def turner_prior(
-    outcome: str | None = None, comparison: str = "pharmacological vs placebo"
-) -> Prior:
+def turner_prior(outcome: str | None = None, comparison: str = COMPARISON) -> Prior:
     r"""Log-normal prior of tau for log odds ratios, from 14,886 Cochrane meta-analyses.
 
     Parameters
@@ -113,9 +113,7 @@ def turner_prior(
     return Prior("LogNormal", mu=-location / 2, sigma=scale / 2)
 
 
-def rhodes_prior(
-    outcome: str | None = None, comparison: str = "pharmacological vs placebo"
-) -> LogStudentT:
+def rhodes_prior(outcome: str | None = None, comparison: str = COMPARISON) -> LogStudentT:
     r"""Log-Student-t prior of tau for standardised mean differences, from 6,492 meta-analyses.
 
     It is for the grid (`prior_robustness`): there is no `Prior` of this form for NUTS.

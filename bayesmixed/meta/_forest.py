@@ -9,15 +9,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from bayesmixed.meta._axes import effect_axis
 from bayesmixed.plots import BLUE, GREY, ORANGE
 
 # An axis is at most this many times as wide as what the eye is to compare.
 _WIDEST = 8
 _MOST_LABELS = 60
-# Ratios that are read easily, as many decades as are needed.
-_STEPS = (1.0, 2.0, 5.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +82,7 @@ def forest(studies: pd.DataFrame, summaries: Summaries, ax: Axes | None) -> Axes
     if not thin:
         _annotate(ax, shown, at, summaries, below)
     _cut(ax, shown, summaries)
-    _scale(ax, summaries)
+    effect_axis(ax, summaries.label, summaries.ratio)
     legend_below(ax, own)
     return ax
 
@@ -200,23 +198,3 @@ def _annotate(
 def _short(number: float) -> str:
     """Two decimals, or two digits where these would be none or too many."""
     return f"{number:.2f}" if number == 0 or 0.1 <= abs(number) < 1e4 else f"{number:.2g}"
-
-
-def _scale(ax: Axes, summaries: Summaries) -> None:
-    low, high = ax.get_xlim()
-    # Where 0 is far from all effects, as for means, it says nothing and would squeeze the rest.
-    if low < 0 < high:
-        ax.axvline(0, color="black", linewidth=0.8, zorder=0)
-    if not summaries.ratio:
-        ax.set_xlabel(summaries.label)
-        return
-    ten = np.log(10)
-    decades = range(int(np.floor(low / ten)) - 1, int(np.ceil(high / ten)) + 1)
-    steps = _STEPS if len(decades) < 6 else _STEPS[:1]
-    decades = decades[:: 1 + len(decades) // 12]
-    every = np.array([np.log(step) + d * ten for d in decades for step in steps])
-    kept = every[(every >= low) & (every <= high)]
-    ax.xaxis.set_major_locator(FixedLocator(kept.tolist()))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{np.exp(x):g}"))
-    ax.set_xlabel(f"{summaries.ratio} (log scale)")

@@ -12,7 +12,14 @@ from scipy.special import ndtri
 
 from bayesmixed._errors import BayesmixedError
 from bayesmixed.fit import Fit
-from bayesmixed.meta._estimates import COLUMNS, Synthesis, from_draws, from_mixture, read
+from bayesmixed.meta._estimates import (
+    COLUMNS,
+    Synthesis,
+    from_draws,
+    from_mixture,
+    read,
+    with_ratios,
+)
 from bayesmixed.meta._forest import Summaries, forest
 from bayesmixed.meta._grid import GridPosterior, grid_of
 from bayesmixed.reports._report import Report, convergence_caveats
@@ -34,7 +41,9 @@ def study_effects(fit: Fit) -> Report:
         A row a study: ``raw`` with its ``se`` and 95 % confidence interval (``raw_lb``,
         ``raw_ub``), the shrunken ``mean``, ``sd``, ``median`` and 95 % equal-tailed interval,
         ``reliability`` :math:`\tau^2 / (\tau^2 + v_i)` and ``weight`` in the pooled effect [1]_,
-        both averaged over the posterior of tau.
+        both averaged over the posterior of tau. For logarithms of ratios also the raw ratio with
+        its confidence interval (``raw_ratio``, ``raw_ratio_lb``, ``raw_ratio_ub``) and median and
+        interval of the shrunken one (``ratio``, ``ratio_lb``, ``ratio_ub``).
 
     Raises
     ------
@@ -55,7 +64,15 @@ def study_effects(fit: Fit) -> Report:
     """
     found = read(fit)
     table = study_table(found)
-    name, ratio = str(table.index.name), found.measure.ratio if found.measure else ""
+    name, ratio = str(table.index.name), found.ratio
+    raw = {"raw_ratio": "raw", "raw_ratio_lb": "raw_lb", "raw_ratio_ub": "raw_ub"}
+    shown = with_ratios(with_ratios(table, ratio, **raw), ratio)
+    exponentials = (
+        f" Ratios: the {ratio}, the exponential of the raw effect and its interval, and of the "
+        "shrunken one's median and interval."
+        if ratio
+        else ""
+    )
     effects = found.effects()
     draws = xr.DataArray(effects, dims=("chain", "draw", name), coords={name: table.index})
     weighted = (
@@ -66,12 +83,12 @@ def study_effects(fit: Fit) -> Report:
     )
     return Report(
         "Effects of the studies",
-        table,
+        shown,
         draws.to_dataset(name="effect"),
         f"Each study's {found.label}: raw, with its 95 % confidence interval from its own standard "
         "error, and the true effect in that study given all studies (posterior mean, sd, median "
         "and 95 % equal-tailed interval). Reliability: how far the study's own data are trusted, "
-        f"from 0 (all borrowed) to 1 (all its own).{weighted}",
+        f"from 0 (all borrowed) to 1 (all its own).{weighted}{exponentials}",
         (
             "Shrunken effects are right on average over studies, not for a study that is known to "
             "differ; add what makes it differ as a moderator.",
