@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import bayesmixed as bm
 from bayesmixed._errors import BayesmixedError, PriorError
+from bayesmixed.meta._estimates import read
 from bayesmixed.meta._subsets import IMPROPER, UNIDENTIFIED, Subsets, all_but_one, first_ones
+from bayesmixed.meta._weights import Varying, _parts, linear_weights, weights_of
 
 FLAT = {"mu": bm.Prior("Flat")}
 
@@ -172,6 +177,46 @@ def test_cumulative_analysis_starts_with_the_first_study(trials, fit):
     np.testing.assert_allclose(table["mean"].iloc[0], weight @ mean / weight.sum(), rtol=1e-5)
 
 
+# Weights
+
+
+def test_weights_of_three_levels_are_metafors():
+    """metafor 3.8.1, weights(rma.mv(yi, vi, random=~1|district/school, sigma2=c(0.07, 0.03)),
+    type="rowsum"), in hundredths; rows 1, 2, 10, 30 and 56."""
+    data = bm.datasets.load("konstantopoulos2011")
+    every = np.ones(len(data))
+    varying = [
+        Varying(pd.factorize(data["district"])[0], every, np.sqrt([0.07])),
+        Varying(np.arange(len(data)), every, np.sqrt([0.03])),
+    ]
+    parts = _parts(len(data), varying)
+    assert len(parts) == data["district"].nunique()
+    v = data["vi"].to_numpy()[None]
+    found = linear_weights(every[:, None], np.ones(1), np.zeros(1), v, varying, parts)
+    expected = [0.01854277, 0.01854277, 0.02090496, 0.01078417, 0.02122369]
+    np.testing.assert_allclose(found[[0, 1, 9, 29, 55]], expected, atol=1e-8)
+    np.testing.assert_allclose(found.sum(), 1)
+
+
+def test_weights_of_counts_are_shares_of_information():
+    """Each study with its own baseline and a common log odds ratio: 1 / v_i over their sum."""
+    p = np.array([[0.3, 0.2], [0.1, 0.15], [0.05, 0.5]])
+    n = np.array([[50, 60], [200, 180], [9, 8]])
+    variance = (1 / (n * p * (1 - p))).ravel()
+    treat = np.tile([0.5, -0.5], 3)
+    X = np.column_stack([np.repeat(np.eye(3), 2, axis=0), treat])
+    rows = linear_weights(X, np.eye(4)[3], np.zeros(4), variance[None], [], _parts(6, []))
+    share = 1 / variance.reshape(3, 2).sum(axis=1)
+    np.testing.assert_allclose((rows * treat).reshape(3, 2).sum(axis=1), share / share.sum())
+
+
+def test_weights_of_draws_are_those_of_the_grid(fit):
+    """Averages over 4,000 draws of tau: a weight's posterior sd is below 0.02."""
+    exact = bm.study_effects(fit).table["weight"]
+    drawn = weights_of(replace(read(fit), exact=None))
+    np.testing.assert_allclose(drawn, exact, atol=4 * 0.02 / np.sqrt(4000))
+
+
 # The scale of ratios
 
 
@@ -270,3 +315,69 @@ def test_an_improper_row_does_not_cost_the_others():
     assert any(c.startswith("flat: ") for c in report.caveats)
     with pytest.raises(PriorError, match="scipy"):
         bm.prior_robustness(fit, {"bad": 3})
+
+
+RATINGS = made([0.31, 0.02, 0.62, -0.11, 0.45], [0.2, 0.25, 0.3, 0.2, 0.15], measure="SMD")
+
+
+def test_empirical_priors_are_priors_for_both_methods():
+    """8,000 draws by NUTS against the grid: four Monte Carlo errors."""
+    priors = {"tau": bm.rhodes_prior("mental health")}
+    exact = bm.grid_posterior(bm.meta_analysis(RATINGS, method="grid", draws=5, priors=priors))
+    sampled = bm.meta_analysis(RATINGS, priors=priors, seed=1, draws=2000, progress=False)
+    assert sampled.converged, str(sampled.convergence)
+    table = sampled.summary()
+    for name, mean in (("beta[Intercept]", exact.effect().mean[0]), ("sd_study", exact.tau.mean)):
+        row = table.loc[name]
+        assert abs(row["mean"] - mean) < 4 * row["mcse_mean"]
+    report = bm.prior_robustness(sampled, outcome="mental health")
+    assert report.table.index[-1] == "Uniform(lower=0, upper=10)"  # Rhodes et al. is the fit's own
+    assert report.table.index[0].startswith("LogStudentT")
+
+
+# bayesmeta 3.x, TurnerEtAlPrior and RhodesEtAlPrior: location and scale for tau.
+PRINTED = {
+    ("turner", None, "pharmacological vs placebo"): (-1.28, 0.87),
+    ("turner", "adverse events", "non-pharmacological vs placebo"): (-1.05, 0.855),
+    ("turner", "mental health indicators", "pharmacological vs pharmacological"): (-1.175, 0.80),
+    ("rhodes", None, "pharmacological vs placebo"): (-1.72, 1.295),
+    ("rhodes", "biological markers", "pharmacological vs pharmacological"): (-1.84, 1.39),
+    ("rhodes", "mental health", "non-pharmacological"): (-1.925, 0.965),
+}
+
+
+@pytest.mark.parametrize("case", PRINTED, ids=str)
+def test_empirical_priors_are_bayesmetas(case):
+    kind, outcome, comparison = case
+    prior = {"turner": bm.turner_prior, "rhodes": bm.rhodes_prior}[kind](outcome, comparison)
+    values = dict(prior.parameters)
+    np.testing.assert_allclose([values["mu"], values["sigma"]], PRINTED[case], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("prior", "square"),
+    [
+        (bm.Prior("LogNormal", mu=-2.56, sigma=1.74), stats.lognorm(1.74, scale=np.exp(-2.56))),
+        (bm.Prior("LogStudentT", nu=5, mu=-3.44, sigma=2.59), None),
+        (bm.Prior("Exponential", lam=3), stats.expon(scale=1 / 3)),
+        (bm.Prior("Exponential", scale=0.4), stats.expon(scale=0.4)),
+        (bm.Prior("Weibull", alpha=1.5, beta=0.3), stats.weibull_min(1.5, scale=0.3)),
+    ],
+    ids=lambda value: str(value) if isinstance(value, bm.Prior) else "",
+)
+def test_priors_of_the_variance(prior, square):
+    """The density of tau is that of tau2 times 2 tau."""
+    tau = np.array([0.05, 0.3, 0.9])
+    if square is None:
+        log = np.log(tau**2)
+        expected = stats.t(5, -3.44, 2.59).logpdf(log) - log + np.log(2 * tau)
+    else:
+        expected = square.logpdf(tau**2) + np.log(2 * tau)
+    fit = bm.meta_analysis(RATINGS, method="grid", draws=5, priors={"tau2": prior})
+    np.testing.assert_allclose(bm.grid_posterior(fit).prior.logpdf(tau), expected)
+
+
+def test_priors_of_the_variance_without_a_name_are_refused():
+    for bad in (bm.Prior("InverseGamma", alpha=1, beta=1), bm.Prior("HalfFlat")):
+        with pytest.raises(PriorError, match="prior of tau2 may be"):
+            bm.meta_analysis(RATINGS, method="grid", priors={"tau2": bad})

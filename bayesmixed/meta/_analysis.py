@@ -18,6 +18,7 @@ from bayesmixed.fit import Fit
 from bayesmixed.meta._defaults import default_priors, unit_information
 from bayesmixed.meta._grid import grid_of
 from bayesmixed.meta._measures import MEASURES, Measure, get_measure
+from bayesmixed.meta._variance import of_root
 from bayesmixed.model import Model
 from bayesmixed.names import coords, dims, sd_name
 from bayesmixed.priors import Prior
@@ -77,8 +78,8 @@ def meta_analysis(
         measures without a unit of their own (``"MD"``, ``"ROM"``, rate differences) ``"ni"``.
     priors : mapping of str to Prior, optional
         By name: ``"mu"`` (or ``"Intercept"``, at the moderators' means), ``"tau"`` (or
-        ``"sd_<study>"``), ``"beta[<term>]"``. Unless given, with U the unit-information sd,
-        N(0, U), half-normal(U / 4), and N(0, U / sd of the moderator) [1]_. U is that of `n`
+        ``"sd_<study>"``), ``"tau2"`` (its square), ``"beta[<term>]"``. Unless given, with U the
+        unit-information sd, N(0, U), half-normal(U / 4), and N(0, U / sd of the moderator) [1]_. U is that of `n`
         where given, else the measure's (2 for logarithms of ratios of events), else assumed;
         `Fit.notes` and `pooled_effects` have it.
     missing : {"raise", "drop"}
@@ -219,13 +220,13 @@ def _named(design: Design, priors: Mapping[str, Prior] | None) -> dict[str, Prio
     randoms = design.predictors["mu"].random
     found: dict[str, Prior] = {}
     for name, prior in (priors or {}).items():
-        if name == "tau":
+        if name in ("tau", "tau2"):
             if len(randoms) != 1:
                 every = listed(sd_name("", r.name) for r in randoms) or "none"
                 raise PriorError(
-                    f'"tau" stands for the one sd between studies; this model has: {every}.'
+                    f'"{name}" stands for the one sd between studies; this model has: {every}.'
                 )
-            found[sd_name("", randoms[0].name)] = prior
+            found[sd_name("", randoms[0].name)] = prior if name == "tau" else of_root(prior)
         else:
             found["Intercept" if name == "mu" else name] = prior
     return found

@@ -177,7 +177,7 @@ def _draw_summaries(ax: Axes, summaries: Summaries, below: list[float], unit: fl
 def _annotate(
     ax: Axes, shown: pd.DataFrame, at: np.ndarray, summaries: Summaries, below: list[float]
 ) -> None:
-    """Raw estimates and summaries with their intervals at the right margin."""
+    """Raw estimates, weights and summaries with their intervals at the right margin."""
     rows = shown[["raw", "raw_lb", "raw_ub"]].to_numpy(dtype=float)
     extra = [s[["median", "eti95_lb", "eti95_ub"]] for s in summaries.rows.values()]
     rows = np.vstack([rows, *extra]).astype(float)
@@ -189,10 +189,25 @@ def _annotate(
         "va": "center",
         "family": "monospace",
     }
-    ax.text(1.01, len(at) - 0.1, "raw [95 % interval]", **place)
-    for y, row in zip([*at, *below], rows, strict=True):
-        value, low, high = (_short(number) for number in row)
-        ax.text(1.01, y, f"{value:>5} [{low}, {high}]", **place)
+    written = _aligned(rows)
+    weights = [""] * len(written)
+    if "weight" in shown:
+        weights = [f"{share:6.1%}" for share in shown["weight"]] + [""] * len(extra)
+    wide = len(written[0])
+    what = (summaries.ratio or "effect").replace("standardised", "std.")
+    head = f"{what:^{wide}}" + ("  weight" if "weight" in shown else "")
+    ax.text(1.01, len(at) - 0.1, head.rstrip(), **place)
+    for y, text, share in zip([*at, *below], written, weights, strict=True):
+        ax.text(1.01, y, f"{text}  {share}".rstrip(), **place)
+
+
+def _aligned(rows: np.ndarray) -> list[str]:
+    """Estimates with their intervals, in columns of one width."""
+    cells = [[_short(number) for number in row] for row in rows]
+    wide = [max(len(row[k]) for row in cells) for k in range(3)]
+    return [
+        f"{value:>{wide[0]}} [{low:>{wide[1]}}, {high:>{wide[2]}}]" for value, low, high in cells
+    ]
 
 
 def _short(number: float) -> str:

@@ -247,8 +247,8 @@ def grid_of(design: Design) -> GridPosterior:
     predictor = design.predictors["mu"]
     order, group = _order(design, predictor)
     priors = {name: assigned.prior for name, assigned in assign_priors(design).items()}
-    raw, X = _standardised(design, predictor)
-    mean, precision = _coefficient_priors(predictor, raw, priors)
+    raw, X = standardised(design, predictor)
+    mean, precision = coefficient_priors(predictor, raw, priors)
     labels = np.arange(len(design.y)) if group is None else predictor.random[0].groups.labels
     regression = Regression(
         (design.y - predictor.offset)[order], sd[order] ** 2, X[order], mean, precision
@@ -276,7 +276,7 @@ def _order(design: Design, predictor: PredictorDesign) -> tuple[NDArray[np.intp]
     return np.argsort(groups.index), groups.name
 
 
-def _standardised(design: Design, predictor: PredictorDesign) -> tuple[Floats, Floats]:
+def standardised(design: Design, predictor: PredictorDesign) -> tuple[Floats, Floats]:
     """Centred and scaled moderators, and the way back to raw coefficients."""
     first = int(predictor.has_intercept)
     means, columns = design.means("mu"), predictor.X[:, first:]
@@ -289,7 +289,7 @@ def _standardised(design: Design, predictor: PredictorDesign) -> tuple[Floats, F
     return raw, X
 
 
-def _coefficient_priors(
+def coefficient_priors(
     predictor: PredictorDesign, raw: Floats, priors: dict[str, Prior]
 ) -> tuple[Floats, Floats]:
     """Mean and precision of the coefficients of centred and scaled moderators."""

@@ -236,8 +236,7 @@ def picture(table: pd.DataFrame, found: Synthesis, reference: float, ax: Axes | 
     rows = f" ({len(table):,} rows, from top to bottom as in the table)" if many else ""
     ax.set_ylabel(f"{table.index.name}{rows}")
     ax.axvline(reference, color=plots.GREY, linewidth=0.8, linestyle=":", zorder=0)
-    what = "posterior median and 95 % equal-tailed interval"
-    effect_axis(ax, f"{found.label}, {what}", found.ratio)
-    if found.ratio:
-        ax.set_xlabel(f"{found.ratio}, {what} (log scale)")
+    what = "median and 95 % equal-tailed interval"
+    effect_axis(ax, found.label, found.ratio)
+    ax.set_xlabel(f"{ax.get_xlabel()}\n{what}")
     return ax

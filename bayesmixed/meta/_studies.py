@@ -10,7 +10,6 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from bayesmixed._errors import BayesmixedError
 from bayesmixed.fit import Fit
 from bayesmixed.meta._estimates import (
     COLUMNS,
@@ -21,7 +20,7 @@ from bayesmixed.meta._estimates import (
     with_ratios,
 )
 from bayesmixed.meta._forest import Summaries, forest
-from bayesmixed.meta._grid import GridPosterior, grid_of
+from bayesmixed.meta._weights import weights_of
 from bayesmixed.reports._report import Report, convergence_caveats
 
 type Floats = NDArray[np.float64]
@@ -52,7 +51,10 @@ def study_effects(fit: Fit) -> Report:
 
     References
     ----------
-    .. [1] Röver (2020), J. Stat. Softw. 93(6), section 2.12.
+    .. [1] The derivative of mu with respect to the study's effect: Röver (2020), J. Stat. Softw.
+       93(6), section 2.12. Of several levels: row sums of the precision matrix, as metafor's
+       ``weights(fit, type="rowsum")``. Of counts: with the normal approximation at every draw
+       (Breslow & Clayton 1993, J. Am. Stat. Assoc. 88:9).
 
     Examples
     --------
@@ -76,8 +78,8 @@ def study_effects(fit: Fit) -> Report:
     effects = found.effects()
     draws = xr.DataArray(effects, dims=("chain", "draw", name), coords={name: table.index})
     weighted = (
-        " Weight: the study's share in mu, averaged over the posterior of tau; what is left to 1 "
-        "is the prior's share."
+        " Weight: the row's share in mu, averaged over the posterior of tau; what is left to 1 "
+        f"is the prior's share{_approximate(found)}."
         if "weight" in table
         else ""
     )
@@ -99,6 +101,12 @@ def study_effects(fit: Fit) -> Report:
     )
 
 
+def _approximate(found: Synthesis) -> str:
+    """What is to be said of weights in a model of counts."""
+    counts = found.treatment is not None
+    return "; of counts it is that of their normal approximation at every draw" if counts else ""
+
+
 def study_table(found: Synthesis) -> pd.DataFrame:
     """A row a study, as in the data: raw, shrunken, reliability and weight."""
     y, v, labels, place = found.raw.y, found.raw.v, found.raw.labels, found.raw.place
@@ -115,17 +123,7 @@ def study_table(found: Synthesis) -> pd.DataFrame:
         if found.exact is not None:
             tau, weight = found.exact.tau.tau, found.exact.tau.weights
         table["reliability"] = [np.average(tau**2 / (tau**2 + one), weights=weight) for one in v]
-    grid = _grid(found)
-    if grid is not None:
-        table["weight"] = grid.pooling_weights[place]
+    weight = found.exact.pooling_weights[place] if found.exact else weights_of(found)
+    if weight is not None:
+        table["weight"] = weight
     return table
-
-
-def _grid(found: Synthesis) -> GridPosterior | None:
-    """The grid, from which weights come; None for models that it is not for."""
-    if found.exact is not None:
-        return found.exact
-    try:
-        return grid_of(found.design)
-    except BayesmixedError:
-        return None
