@@ -7,6 +7,7 @@ from bayesmixed.meta._densities import LogStudentT
 from bayesmixed.meta._effect_sizes import effect_sizes
 from bayesmixed.meta._empirical import rhodes_prior, turner_prior
 from bayesmixed.meta._grid import GridPosterior, grid_posterior
+from bayesmixed.meta._load import restored
 from bayesmixed.meta._multivariate_analysis import MultivariateFit, multivariate_meta_analysis
 from bayesmixed.meta._multivariate_effects import correlation_sensitivity, multivariate_effects
 from bayesmixed.meta._network_analysis import NetworkFit, network_meta_analysis
@@ -42,6 +43,7 @@ __all__ = [
     "pooled_effects",
     "prior_robustness",
     "publication_bias",
+    "restored",
     "rhodes_prior",
     "study_effects",
     "treatment_ranking",

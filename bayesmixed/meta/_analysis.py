@@ -79,9 +79,9 @@ def meta_analysis(
     priors : mapping of str to Prior, optional
         By name: ``"mu"`` (or ``"Intercept"``, at the moderators' means), ``"tau"`` (or
         ``"sd_<study>"``), ``"tau2"`` (its square), ``"beta[<term>]"``. Unless given, with U the
-        unit-information sd, N(0, U), half-normal(U / 4), and N(0, U / sd of the moderator) [1]_. U is that of `n`
-        where given, else the measure's (2 for logarithms of ratios of events), else assumed;
-        `Fit.notes` and `pooled_effects` have it.
+        unit-information sd, N(0, U), half-normal(U / 4), and N(0, U / sd of the moderator) [1]_.
+        U is that of `n` where given, else the measure's (2 for logarithms of ratios of events),
+        else assumed; `Fit.notes` and `pooled_effects` have it.
     missing : {"raise", "drop"}
         What to do with rows that miss a value.
     draws, tune, chains, seed, progress
