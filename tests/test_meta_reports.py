@@ -217,6 +217,30 @@ def test_weights_of_draws_are_those_of_the_grid(fit):
     np.testing.assert_allclose(drawn, exact, atol=4 * 0.02 / np.sqrt(4000))
 
 
+# Forest plots
+
+FOREST = {
+    "ratios": ("RR", 1.0, "risk ratio", "0.41 [ 0.13, 1.26] ", "0.49 [ 0.34, 0.71]"),
+    "differences": ("RD", 0.1, "effect", "-0.089 [-0.201,  0.023] ", None),
+    "large units": ("MD", 100.0, "effect", " -88.9 [-200.8,   22.9] ", None),
+}
+
+
+@pytest.mark.parametrize("case", FOREST)
+def test_forest_plots_print_estimates_in_columns(case, trials):
+    measure, unit, head, first, pooled = FOREST[case]
+    data = trials.assign(measure=measure, yi=unit * trials["yi"], sei=unit * trials["sei"])
+    fit = bm.meta_analysis(data, se="sei", study="trial", method="grid", seed=1)
+    ax = bm.pooled_effects(fit).plot()
+    texts = [t.get_text() for t in ax.texts]
+    assert head in texts[0]
+    assert texts[0].endswith("weight")
+    assert texts[1].startswith(first)
+    assert len({len(text) for text in texts[1:14]}) == 1
+    if pooled:
+        assert texts[14] == pooled
+
+
 # The scale of ratios
 
 

@@ -189,7 +189,7 @@ def _annotate(
         "va": "center",
         "family": "monospace",
     }
-    written = _aligned(rows)
+    written = _aligned(rows, bool(summaries.ratio))
     weights = [""] * len(written)
     if "weight" in shown:
         weights = [f"{share:6.1%}" for share in shown["weight"]] + [""] * len(extra)
@@ -201,9 +201,12 @@ def _annotate(
         ax.text(1.01, y, f"{text}  {share}".rstrip(), **place)
 
 
-def _aligned(rows: np.ndarray) -> list[str]:
+def _aligned(rows: np.ndarray, ratio: bool) -> list[str]:
     """Estimates with their intervals, in columns of one width."""
-    cells = [[_short(number) for number in row] for row in rows]
+    half = float(np.median(rows[:, 2] - rows[:, 1])) / 2
+    # As many decimals for all as a typical interval needs; ratios near 0 need more than others.
+    decimals = int(np.clip(1 - np.floor(np.log10(half)), 1, 6)) if np.isfinite(half) else 2
+    cells = [[_short(x) if ratio else f"{x:.{decimals}f}" for x in row] for row in rows]
     wide = [max(len(row[k]) for row in cells) for k in range(3)]
     return [
         f"{value:>{wide[0]}} [{low:>{wide[1]}}, {high:>{wide[2]}}]" for value, low, high in cells
