@@ -23,6 +23,7 @@ from bayesmixed.geometry import Carried, Centring, carry
 from bayesmixed.groups import parents
 from bayesmixed.names import coords, effect_dim, suffix
 from bayesmixed.predictor import INTERCEPT, PredictorDesign, RandomDesign
+from bayesmixed.priors import pymc_distribution
 from bayesmixed.random_effects import effects, factor_of, vector
 
 type Priors = Mapping[str, AssignedPrior]
@@ -199,7 +200,7 @@ def _contribution(random: RandomDesign, tail: str, values: Any, own: list[int]) 
 def _thresholds(parameter: Parameter, priors: Priors, shift: Any) -> None:
     """Ordered cut-points with independent priors, restricted to increasing order."""
     prior = priors[parameter.name].prior
-    base = getattr(pm, prior.distribution).dist(**dict(prior.parameters))
+    base = pymc_distribution(prior.distribution).dist(**dict(prior.parameters))
     count = len(pm.modelcontext(None).coords["threshold"])
 
     def random(rng: np.random.Generator | None = None, size: Any = None) -> Any:

@@ -302,13 +302,7 @@ class Fit:
         StorageError
             If the file cannot be written; the fit in memory is untouched.
         """
-        target = Path(path)
-        try:
-            self._with_data().to_netcdf(target, engine="h5netcdf")
-        except (OSError, TypeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise StorageError(f"The fit could not be written to {target}: {reason}") from error
-        return target
+        return write(self._with_data(), path)
 
     def _with_data(self) -> xr.DataTree:
         """The tree with the data used and the model, from which the rest can be rebuilt."""
@@ -362,13 +356,30 @@ def _whole(design: Design) -> Any:
     return [design.whole.rows, design.whole.parts, sizes]
 
 
+def write(tree: xr.DataTree, path: str | PathLike[str]) -> Path:
+    """Write a tree to one netCDF file.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    target = Path(path)
+    try:
+        tree.to_netcdf(target, engine="h5netcdf")
+    except (OSError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise StorageError(f"The fit could not be written to {target}: {reason}") from error
+    return target
+
+
 def load(
     path: str | PathLike[str],
     family: Family | None = None,
     link: Link | None = None,
     residual: Structure | None = None,
 ) -> Fit:
-    """Read a fit that `Fit.save` wrote.
+    """Read a fit that `Fit.save` wrote; or `NetworkFit.save`, or `MultivariateFit.save`.
 
     Parameters
     ----------
@@ -381,6 +392,7 @@ def load(
     Returns
     -------
     Fit
+        Of the kind that was saved.
 
     Raises
     ------
@@ -404,6 +416,10 @@ def load(
             tree = opened.load()
     except (OSError, ValueError) as error:
         raise StorageError(f"{target} cannot be read as netCDF: {error}") from error
+    if "kind" in tree.attrs:
+        # Other fits stand on this module: their door is opened when it is used.
+        other: Fit = import_module("bayesmixed.meta").restored(tree)
+        return other
     if "spec" not in tree.attrs or "data" not in tree.children:
         raise StorageError(f"{target} is not a fit saved by bayesmixed.")
     values = json.loads(tree.attrs["spec"])

@@ -16,8 +16,8 @@ from bayesmixed._errors import PriorError, listed, lookup, unknown
 type Support = Literal["real", "positive", "unit", "ordered", "correlation"]
 type Interval = tuple[float, float]
 
-# PyMC's own names. Each distribution lists the sets of parameters that it can be given by; one
-# that ends in "?" may be left out.
+# PyMC's own names, and LogStudentT, a number whose logarithm is Student's t. Each distribution
+# lists the sets of parameters that it can be given by; one that ends in "?" may be left out.
 _DISTRIBUTIONS: Mapping[str, tuple[Support, tuple[str, ...]]] = MappingProxyType(
     {
         "Normal": ("real", ("mu? sigma",)),
@@ -37,11 +37,15 @@ _DISTRIBUTIONS: Mapping[str, tuple[Support, tuple[str, ...]]] = MappingProxyType
         "Gamma": ("positive", ("alpha beta", "mu sigma")),
         "InverseGamma": ("positive", ("alpha beta", "mu sigma")),
         "LogNormal": ("positive", ("mu? sigma",)),
+        "LogStudentT": ("positive", ("nu mu? sigma",)),
         "Weibull": ("positive", ("alpha beta",)),
         "Beta": ("unit", ("alpha beta", "mu sigma", "mu nu")),
         "LKJ": ("correlation", ("eta",)),
     }
 )
+
+# Their mu is that of the logarithm.
+_OF_LOGS = frozenset({"LogNormal", "LogStudentT"})
 
 # Everything else is positive: scales, shapes, rates, degrees of freedom.
 _ANY_SIGN = frozenset({"mu", "lower", "upper"})
@@ -76,7 +80,8 @@ class Prior:
     ----------
     distribution : str
         Such as ``"Normal"``, ``"StudentT"``, ``"HalfNormal"``, ``"Exponential"``; ``"LKJ"`` for
-        correlations of random effects.
+        correlations of random effects; ``"LogStudentT"``, which is not PyMC's, for a number
+        whose logarithm has Student's t distribution.
     **parameters : float
         The distribution's parameters, by PyMC's names.
 
@@ -121,7 +126,7 @@ class Prior:
             raise PriorError(
                 f"{distribution}: lower must be below upper{finite}; given {lower} and {upper}."
             )
-        if "mu" in parameters and support != "real" and distribution != "LogNormal":
+        if "mu" in parameters and support != "real" and distribution not in _OF_LOGS:
             _check_mean(distribution, support, parameters)
         object.__setattr__(self, "distribution", distribution)
         object.__setattr__(self, "parameters", tuple(parameters.items()))
@@ -182,19 +187,48 @@ class Prior:
 
         Its parameters are data, so that compiled functions do not depend on them.
         """
-        pymc = importlib.import_module("pymc")
         shared = importlib.import_module("pytensor").shared
         # A bound that is infinite is another distribution: it has to be known beforehand.
         values = {
             key: shared(np.float64(value)) if isfinite(value) else value
             for key, value in self.parameters
         }
-        return getattr(pymc, self.distribution)(name, **values, **kwargs)
+        return pymc_distribution(self.distribution)(name, **values, **kwargs)
 
     def __repr__(self) -> str:
         """As one would write it."""
         inner = ", ".join(f"{name}={value:.4g}" for name, value in self.parameters)
         return f"{self.distribution}({inner})"
+
+
+def pymc_distribution(name: str) -> Any:
+    """PyMC's class of a distribution, or what stands for it where PyMC has none."""
+    if name == "LogStudentT":
+        return _LogStudentT
+    return getattr(importlib.import_module("pymc"), name)
+
+
+class _LogStudentT:
+    """The exponential of Student's t, used as PyMC's classes are."""
+
+    def __new__(cls, name: str, *, nu: Any, sigma: Any, mu: Any = 0.0, **kwargs: Any) -> Any:
+        pymc = importlib.import_module("pymc")
+        return pymc.CustomDist(
+            name, nu, mu, sigma, dist=cls._exponential, class_name="LogStudentT",
+            default_transform=pymc.distributions.transforms.log, **kwargs,
+        )  # fmt: skip
+
+    @classmethod
+    def dist(cls, *, nu: Any, sigma: Any, mu: Any = 0.0, **kwargs: Any) -> Any:
+        pymc = importlib.import_module("pymc")
+        return pymc.CustomDist.dist(
+            nu, mu, sigma, dist=cls._exponential, class_name="LogStudentT", **kwargs
+        )
+
+    @staticmethod
+    def _exponential(nu: Any, mu: Any, sigma: Any, size: Any) -> Any:
+        pymc, pt = importlib.import_module("pymc"), importlib.import_module("pytensor.tensor")
+        return pt.exp(pymc.StudentT.dist(nu=nu, mu=mu, sigma=sigma, size=size))
 
 
 def _complete(names: list[str], given: Mapping[str, float]) -> bool:

@@ -15,7 +15,7 @@ from bayesmixed.correlations import correlations
 from bayesmixed.defaults import AssignedPrior
 from bayesmixed.names import effect_dim, effect_names
 from bayesmixed.predictor import RandomDesign
-from bayesmixed.priors import Prior
+from bayesmixed.priors import Prior, pymc_distribution
 from bayesmixed.process import Correlate
 
 type Priors = Mapping[str, AssignedPrior]
@@ -35,7 +35,7 @@ def vector(name: str, priors: Sequence[Prior], dim: str) -> Any:
         table = [dict(priors[i].parameters) for i in members]
         arrays = {n: np.array([row[n] for row in table], dtype=float) for n in parameters}
         values = {n: shared(a) if np.isfinite(a).all() else a for n, a in arrays.items()}
-        return getattr(pm, distribution)(label, **values, **kwargs)
+        return pymc_distribution(distribution)(label, **values, **kwargs)
 
     if len(kinds) == 1:
         return variable(name, order, dims=dim)

@@ -32,9 +32,9 @@ def formats(table: pd.DataFrame) -> dict[Any, Callable[[object], str]]:
 
 def _decimals(values: pd.Series[float], digits: int) -> int:
     """Decimals that show the lower quartile of the sizes with this many significant digits."""
-    sizes = values.abs()
+    sizes = values[np.isfinite(values)].abs()
     # What is only rounding error is 0.
-    sizes = sizes[sizes > 1e-12 * max(float(sizes.max()), 1e-300)]
+    sizes = sizes[sizes > 1e-12 * max(float(sizes.max()), 1e-300)] if len(sizes) else sizes
     if not len(sizes):
         return 0
     typical = float(sizes.quantile(0.25))

@@ -256,6 +256,12 @@ def _student_t(*, nu: float, mu: float = 0.0, sigma: float) -> Encoded:
     return _encoded(_STUDENT_T, mu, scale, nu, constant=constant, start=mu)
 
 
+def _log_student_t(*, nu: float, mu: float = 0.0, sigma: float) -> Encoded:
+    scale = sigma * sqrt(nu)
+    constant = -float(betaln(0.5 * nu, 0.5)) - log(scale)
+    return _encoded(_STUDENT_T, mu, scale, nu, constant=constant, lower=0.0, start=mu)
+
+
 def _cauchy(*, alpha: float, beta: float) -> Encoded:
     return _student_t(nu=1.0, mu=alpha, sigma=beta)
 
@@ -403,6 +409,7 @@ _ENCODERS: Mapping[str, Callable[..., Encoded]] = MappingProxyType(
         "Gamma": _gamma,
         "InverseGamma": _inverse_gamma,
         "LogNormal": _log_normal,
+        "LogStudentT": _log_student_t,
         "Weibull": _weibull,
         "Beta": _beta,
     }

@@ -205,6 +205,10 @@ def test_three_levels(reference):
         assert inside["eti80_lb"] < expected[f"sigma2_{key}"] ** 0.5 < inside["eti80_ub"]
     rows = bm.pooled_effects(fit).table["mean"]
     np.testing.assert_allclose(rows["I2[district]"] + rows["I2[district:school]"], rows["I2"])
+    # Averages of what are metafor's shares at the REML estimates (test_meta_reports.py).
+    weights = bm.study_effects(fit).table["weight"]
+    np.testing.assert_allclose(weights.sum(), 1, atol=0.02)
+    np.testing.assert_allclose(weights.iloc[[0, 9, 29]], [0.0182, 0.0211, 0.0108], atol=0.002)
     with pytest.raises(BayesmixedError, match=r"one grouping.*district, district:school"):
         bm.grid_posterior(fit)
 
@@ -286,6 +290,8 @@ HARD = {
         bm.Prior("HalfCauchy", beta=0.5),
         bm.Prior("Uniform", lower=0, upper=5),
         bm.Prior("LogNormal", mu=-1.3, sigma=0.9),
+        bm.Prior("InverseGamma", alpha=1, beta=0.2),
+        bm.rhodes_prior(),
     ],
     ids=lambda prior: prior.distribution,
 )
@@ -739,8 +745,10 @@ def test_robustness_is_analysing_again(trials, grid_fit):
     )
     np.testing.assert_allclose(table.loc["mine", "log_BF"], difference)
     default = bm.prior_robustness(grid_fit).table
-    assert [n.partition("(")[0] for n in default.index[1:]] == [
-        "HalfNormal", "HalfNormal", "HalfCauchy", "Uniform", "Turner et al., any outcome",
+    assert list(default.index) == [
+        "HalfNormal(sigma=0.5), of the fit", "HalfNormal(sigma=1), U/2",
+        "HalfCauchy(beta=0.5), U/4", "Uniform(lower=0, upper=2), U", "HalfCauchy(beta=1)",
+        "Uniform(lower=0, upper=5)", "Uniform(lower=0, upper=10)", "Turner et al., any outcome",
     ]  # fmt: skip
     with pytest.raises(PriorError, match="scipy"):
         bm.prior_robustness(grid_fit, {"bad": 3})

@@ -12,7 +12,7 @@ import bayesmixed as bm
 from bayesmixed import priors
 from bayesmixed._errors import BayesmixedError, PriorError, UnknownNameError
 from bayesmixed.budget import VarianceBudget
-from bayesmixed.priors import Prior
+from bayesmixed.priors import Prior, pymc_distribution
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 HERDS = "incidence | trials(size) ~ period + (1 | herd)"
@@ -36,6 +36,7 @@ WRITTEN = {
     "Gamma": [{"alpha": 2, "beta": 3}, {"mu": 2, "sigma": 1}],
     "InverseGamma": [{"alpha": 2, "beta": 3}, {"mu": 2, "sigma": 1}],
     "LogNormal": [{"mu": 1, "sigma": 2}, {"sigma": 2}],
+    "LogStudentT": [{"nu": 3, "mu": 1, "sigma": 2}, {"nu": 3, "sigma": 2}],
     "Weibull": [{"alpha": 2, "beta": 3}],
     "Beta": [{"alpha": 2, "beta": 3}, {"mu": 0.4, "sigma": 0.1}, {"mu": 0.4, "nu": 5}],
     "LKJ": [{"eta": 2}],
@@ -90,7 +91,7 @@ def test_pymc_has_the_distribution_with_these_parameters(name, parameters):
     if name == "LKJ":
         assert pm.LKJCorr.dist(n=2, **parameters).ndim == 2
     else:
-        assert getattr(pm, name).dist(**parameters).ndim == 0
+        assert pymc_distribution(name).dist(**parameters).ndim == 0
         with pm.Model() as model:
             variable = prior.variable("x")
         assert model.free_RVs == [variable]
@@ -103,7 +104,7 @@ def test_the_stated_support_is_that_of_pymc(name, parameters):
         assert prior.support == {"LKJ": "correlation", "Flat": "real", "HalfFlat": "positive"}[name]
         return
     draws = pm.draw(
-        getattr(pm, name).dist(**parameters), draws=300, random_seed=1, mode="FAST_COMPILE"
+        pymc_distribution(name).dist(**parameters), draws=300, random_seed=1, mode="FAST_COMPILE"
     )
     inside = {"real": True, "positive": draws.min() > 0}
     inside["unit"] = inside["positive"] and draws.max() < 1

@@ -51,6 +51,8 @@ CASES = [
     Prior("InverseGamma", mu=2, sigma=1.5),
     Prior("LogNormal", sigma=2),
     Prior("LogNormal", mu=1, sigma=2),
+    Prior("LogStudentT", nu=5, sigma=2),
+    Prior("LogStudentT", nu=2.5, mu=-1, sigma=0.7),
     Prior("Weibull", alpha=1.5, beta=3),
     Prior("Weibull", alpha=0.5, beta=3),
     Prior("Beta", alpha=2, beta=3),
@@ -172,6 +174,10 @@ def log_density(name, v, **given):
             return t
         case "HalfStudentT" | "HalfCauchy":
             return t + two.ln()
+        case "LogStudentT":
+            z = (v.ln() - m) / s
+            t = gamma_ratio(t_like) - s.ln() - HALF * (t_like + 1) * (1 + z * z / t_like).ln()
+            return t - v.ln()
         case "Laplace":
             return -abs(z) - (2 * s).ln()
         case "Logistic":

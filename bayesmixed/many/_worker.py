@@ -25,6 +25,7 @@ from bayesmixed.links import LINKS
 from bayesmixed.many._outcomes import Outcome
 from bayesmixed.many._record import STATISTICS, Record
 from bayesmixed.model import Model
+from bayesmixed.priors import pymc_distribution
 from bayesmixed.spec import ModelSpec
 
 # What the verdict on convergence needs of the sampler's statistics.
@@ -234,7 +235,7 @@ def _logs(plan: Plan, fit: Fit) -> dict[str, xr.Dataset]:
     with interpreted() as mode:
         densities = [
             pm.logp(
-                getattr(pm, prior.distribution).dist(**dict(prior.parameters)), flat[at, k]
+                pymc_distribution(prior.distribution).dist(**dict(prior.parameters)), flat[at, k]
             ).eval(mode=mode)
             for k, prior in enumerate(priors[name].prior for name in plan.logs)
         ]

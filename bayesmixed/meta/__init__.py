@@ -7,6 +7,7 @@ from bayesmixed.meta._densities import LogStudentT
 from bayesmixed.meta._effect_sizes import effect_sizes
 from bayesmixed.meta._empirical import rhodes_prior, turner_prior
 from bayesmixed.meta._grid import GridPosterior, grid_posterior
+from bayesmixed.meta._load import restored
 from bayesmixed.meta._multivariate_analysis import MultivariateFit, multivariate_meta_analysis
 from bayesmixed.meta._multivariate_effects import correlation_sensitivity, multivariate_effects
 from bayesmixed.meta._network_analysis import NetworkFit, network_meta_analysis
@@ -14,7 +15,8 @@ from bayesmixed.meta._network_consistency import network_consistency
 from bayesmixed.meta._network_league import league_table, treatment_ranking
 from bayesmixed.meta._pooled import pooled_effects
 from bayesmixed.meta._publication_bias import BiasReport, publication_bias
-from bayesmixed.meta._sensitivity import cumulative_analysis, leave_one_out, prior_robustness
+from bayesmixed.meta._robustness import prior_robustness
+from bayesmixed.meta._sensitivity import cumulative_analysis, leave_one_out
 from bayesmixed.meta._studies import study_effects
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "pooled_effects",
     "prior_robustness",
     "publication_bias",
+    "restored",
     "rhodes_prior",
     "study_effects",
     "treatment_ranking",

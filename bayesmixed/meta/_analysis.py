@@ -20,6 +20,7 @@ from bayesmixed.meta._between_analysis import Between, fit_between, model_of
 from bayesmixed.meta._defaults import default_priors, unit_information
 from bayesmixed.meta._grid import grid_of
 from bayesmixed.meta._measures import MEASURES, Measure, get_measure
+from bayesmixed.meta._variance import of_root
 from bayesmixed.model import Model
 from bayesmixed.names import coords, dims, sd_name
 from bayesmixed.priors import Prior
@@ -93,12 +94,12 @@ def meta_analysis(
         measures without a unit of their own (``"MD"``, ``"ROM"``, rate differences) ``"ni"``.
     priors : mapping of str to Prior, optional
         By name: ``"mu"`` (or ``"Intercept"``, at the moderators' means), ``"tau"`` (or
-        ``"sd_<study>"``), ``"beta[<term>]"``. Unless given, with U the unit-information sd,
-        N(0, U), half-normal(U / 4), and N(0, U / sd of the moderator) [1]_. U is that of `n`
-        where given, else the measure's (2 for logarithms of ratios of events), else assumed;
-        `Fit.notes` and `pooled_effects` have it. With `scale` there are ``"Intercept_tau"`` (log
-        tau at the moderators' means) and ``"beta_tau[<term>]"``, by default normals as wide as the
-        logarithm of that half-normal, and N(0, 1 / sd of the moderator).
+        ``"sd_<study>"``), ``"tau2"`` (its square), ``"beta[<term>]"``. Unless given, with U the
+        unit-information sd, N(0, U), half-normal(U / 4), and N(0, U / sd of the moderator) [1]_.
+        U is that of `n` where given, else the measure's (2 for logarithms of ratios of events),
+        else assumed; `Fit.notes` and `pooled_effects` have it. With `scale` there are
+        ``"Intercept_tau"`` (log tau at the moderators' means) and ``"beta_tau[<term>]"``, by default
+        normals as wide as the logarithm of that half-normal, and N(0, 1 / sd of the moderator).
     missing : {"raise", "drop"}
         What to do with rows that miss a value.
     draws, tune, chains, seed, progress
@@ -163,7 +164,7 @@ def meta_analysis(
         tree.attrs["sampling"] = json.dumps(chosen_draws, default=int)
     if set(kept) - set(given):
         notes = (*notes, f"Default priors are scaled to the {unit}.")
-    attributes: dict[str, Any] = {"method": method, "unit": str(unit)}
+    attributes: dict[str, Any] = {"method": method, "unit": str(unit), "unit_sd": unit.sd}
     attributes |= {"measure": chosen.name} if chosen else {}
     posterior = tree["posterior"].to_dataset()
     tree["posterior"] = xr.DataTree(posterior.assign_attrs({**posterior.attrs, **attributes}))
@@ -261,13 +262,13 @@ def _named(design: Design, priors: Mapping[str, Prior] | None) -> dict[str, Prio
     randoms = design.predictors["mu"].random
     found: dict[str, Prior] = {}
     for name, prior in (priors or {}).items():
-        if name == "tau":
+        if name in ("tau", "tau2"):
             if len(randoms) != 1:
                 every = listed(sd_name("", r.name) for r in randoms) or "none"
                 raise PriorError(
-                    f'"tau" stands for the one sd between studies; this model has: {every}.'
+                    f'"{name}" stands for the one sd between studies; this model has: {every}.'
                 )
-            found[sd_name("", randoms[0].name)] = prior
+            found[sd_name("", randoms[0].name)] = prior if name == "tau" else of_root(prior)
         else:
             found["Intercept" if name == "mu" else name] = prior
     return found

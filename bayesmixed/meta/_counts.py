@@ -136,7 +136,8 @@ def meta_counts(
     model = Model(formula, table, family, priors=defaults | own, centered=centered, missing="raise")
     fit = model.fit(draws, tune, chains, seed, progress, target_accept=0.95)
     notes = (*fit.notes, f"Default priors are scaled to the {unit}.")
-    attributes = {"measure": measure.name, "treatment": TREATMENT, "unit": str(unit)}
+    attributes: dict[str, Any] = {"measure": measure.name, "treatment": TREATMENT}
+    attributes |= {"unit": str(unit), "unit_sd": unit.sd}
     tree = fit.tree
     tree["posterior"] = xr.DataTree(fit.posterior.assign_attrs(attributes))
     return Fit(fit.design, tree, notes)

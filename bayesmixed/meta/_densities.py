@@ -119,6 +119,7 @@ _DENSITIES: Mapping[str, Callable[..., Any]] = {
     "Gamma": _gamma,
     "InverseGamma": lambda *, alpha, beta: stats.invgamma(alpha, scale=beta),
     "LogNormal": lambda *, sigma, mu=0.0: stats.lognorm(sigma, scale=np.exp(mu)),
+    "LogStudentT": lambda *, nu, sigma, mu=0.0: LogStudentT(nu, mu, sigma),
     "Weibull": lambda *, alpha, beta: stats.weibull_min(alpha, scale=beta),
     "Uniform": lambda *, lower, upper: stats.uniform(lower, upper - lower),
     "TruncatedNormal": _truncated,

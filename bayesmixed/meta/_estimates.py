@@ -94,6 +94,11 @@ class Synthesis:
         """What the effects are, for axes."""
         return self.measure.title if self.measure else f"effect ({self.fit.spec.response})"
 
+    @property
+    def ratio(self) -> str:
+        """What exponentials of the effects are called; empty where that means nothing."""
+        return self.measure.ratio if self.measure else ""
+
     @cached_property
     def raw(self) -> Raw:
         """The studies' own estimates; of counts with 1/2 added where a cell is 0."""
@@ -347,6 +352,26 @@ def from_function_of_tau(
     sd = float(tau.weights @ (values - mean) ** 2) ** 0.5
     quantiles = [float(function(np.array(tau.quantile(p)))) for p in PROBS]
     return np.array([[mean if moments > 1 else np.inf, sd if moments > 2 else np.inf, *quantiles]])
+
+
+def with_ratios(table: pd.DataFrame, ratio: str, **columns: str) -> pd.DataFrame:
+    """The table with exponentials beside it, where these are ratios of a name.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+    ratio : str
+        What exponentials are called; nothing is added where it is empty.
+    **columns : str
+        The new columns and what each is the exponential of; ``ratio`` of the median, and
+        ``ratio_lb`` and ``ratio_ub`` of the interval, unless given. Means of ratios need not exist.
+    """
+    if not ratio:
+        return table
+    chosen = columns or {"ratio": "median", "ratio_lb": "eti95_lb", "ratio_ub": "eti95_ub"}
+    with np.errstate(over="ignore"):  # beyond what a number can hold it is infinite
+        found = {to: np.exp(table[of].to_numpy(dtype=float)) for to, of in chosen.items()}
+    return table.assign(**found)
 
 
 def frame(rows: dict[str, Floats], index: str) -> pd.DataFrame:

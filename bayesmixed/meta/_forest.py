@@ -9,15 +9,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from bayesmixed.meta._axes import effect_axis
 from bayesmixed.plots import BLUE, GREY, ORANGE
 
 # An axis is at most this many times as wide as what the eye is to compare.
 _WIDEST = 8
 _MOST_LABELS = 60
-# Ratios that are read easily, as many decades as are needed.
-_STEPS = (1.0, 2.0, 5.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +82,7 @@ def forest(studies: pd.DataFrame, summaries: Summaries, ax: Axes | None) -> Axes
     if not thin:
         _annotate(ax, shown, at, summaries, below)
     _cut(ax, shown, summaries)
-    _scale(ax, summaries)
+    effect_axis(ax, summaries.label, summaries.ratio)
     legend_below(ax, own)
     return ax
 
@@ -179,7 +177,7 @@ def _draw_summaries(ax: Axes, summaries: Summaries, below: list[float], unit: fl
 def _annotate(
     ax: Axes, shown: pd.DataFrame, at: np.ndarray, summaries: Summaries, below: list[float]
 ) -> None:
-    """Raw estimates and summaries with their intervals at the right margin."""
+    """Raw estimates, weights and summaries with their intervals at the right margin."""
     rows = shown[["raw", "raw_lb", "raw_ub"]].to_numpy(dtype=float)
     extra = [s[["median", "eti95_lb", "eti95_ub"]] for s in summaries.rows.values()]
     rows = np.vstack([rows, *extra]).astype(float)
@@ -191,32 +189,30 @@ def _annotate(
         "va": "center",
         "family": "monospace",
     }
-    ax.text(1.01, len(at) - 0.1, "raw [95 % interval]", **place)
-    for y, row in zip([*at, *below], rows, strict=True):
-        value, low, high = (_short(number) for number in row)
-        ax.text(1.01, y, f"{value:>5} [{low}, {high}]", **place)
+    written = _aligned(rows, bool(summaries.ratio))
+    weights = [""] * len(written)
+    if "weight" in shown:
+        weights = [f"{share:6.1%}" for share in shown["weight"]] + [""] * len(extra)
+    wide = len(written[0])
+    what = (summaries.ratio or "effect").replace("standardised", "std.")
+    head = f"{what:^{wide}}" + ("  weight" if "weight" in shown else "")
+    ax.text(1.01, len(at) - 0.1, head.rstrip(), **place)
+    for y, text, share in zip([*at, *below], written, weights, strict=True):
+        ax.text(1.01, y, f"{text}  {share}".rstrip(), **place)
+
+
+def _aligned(rows: np.ndarray, ratio: bool) -> list[str]:
+    """Estimates with their intervals, in columns of one width."""
+    half = float(np.median(rows[:, 2] - rows[:, 1])) / 2
+    # As many decimals for all as a typical interval needs; ratios near 0 need more than others.
+    decimals = int(np.clip(1 - np.floor(np.log10(half)), 1, 6)) if np.isfinite(half) else 2
+    cells = [[_short(x) if ratio else f"{x:.{decimals}f}" for x in row] for row in rows]
+    wide = [max(len(row[k]) for row in cells) for k in range(3)]
+    return [
+        f"{value:>{wide[0]}} [{low:>{wide[1]}}, {high:>{wide[2]}}]" for value, low, high in cells
+    ]
 
 
 def _short(number: float) -> str:
     """Two decimals, or two digits where these would be none or too many."""
     return f"{number:.2f}" if number == 0 or 0.1 <= abs(number) < 1e4 else f"{number:.2g}"
-
-
-def _scale(ax: Axes, summaries: Summaries) -> None:
-    low, high = ax.get_xlim()
-    # Where 0 is far from all effects, as for means, it says nothing and would squeeze the rest.
-    if low < 0 < high:
-        ax.axvline(0, color="black", linewidth=0.8, zorder=0)
-    if not summaries.ratio:
-        ax.set_xlabel(summaries.label)
-        return
-    ten = np.log(10)
-    decades = range(int(np.floor(low / ten)) - 1, int(np.ceil(high / ten)) + 1)
-    steps = _STEPS if len(decades) < 6 else _STEPS[:1]
-    decades = decades[:: 1 + len(decades) // 12]
-    every = np.array([np.log(step) + d * ten for d in decades for step in steps])
-    kept = every[(every >= low) & (every <= high)]
-    ax.xaxis.set_major_locator(FixedLocator(kept.tolist()))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{np.exp(x):g}"))
-    ax.set_xlabel(f"{summaries.ratio} (log scale)")

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy.special import ndtri
 
+from bayesmixed.meta._axes import effect_axis
 from bayesmixed.meta._forest import Summaries, legend_below
 from bayesmixed.plots import BLUE, GREY, ORANGE
 
@@ -42,7 +43,7 @@ def funnel(studies: pd.DataFrame, summaries: Summaries, ax: Axes | None) -> Axes
     size = float(np.clip(1500 / len(studies), 4, 24))
     ax.scatter(studies["raw"], studies["se"], s=size, color=ORANGE, zorder=3, label="study")
     ax.set_ylim(se[-1], 0)
-    ax.set_xlabel(summaries.label)
+    effect_axis(ax, summaries.label, summaries.ratio, zero=False)
     ax.set_ylabel(f"standard error of the {summaries.label}")
     ax.spines[["top", "right"]].set_visible(False)
     legend_below(ax, own)

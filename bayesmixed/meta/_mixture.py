@@ -19,45 +19,44 @@ class NormalMixture:
 
     Parameters
     ----------
-    weights : array, shape (nodes,)
-        Adding up to 1.
+    weights : array, shape (nodes,) or (nodes, numbers)
+        Adding up to 1; the same for every number, or each number's own.
     means, sds : array, shape (nodes, numbers)
         Of the components.
-    moments : float
+    moments : float or array, shape (numbers,)
         Moments of lower order than this exist; infinite unless the tails are heavy.
     """
 
     weights: Floats
     means: Floats
     sds: Floats
-    moments: float = np.inf
+    moments: float | Floats = np.inf
 
     @property
     def mean(self) -> Floats:
         """Mean of each number, shape (numbers,); not a number where it does not exist."""
-        found = self.weights @ self.means
-        return found if self.moments > 1 else np.full_like(found, np.nan)
+        return np.where(np.asarray(self.moments) > 1, self._average(self.means), np.nan)
 
     @property
     def sd(self) -> Floats:
         """Standard deviation of each number, shape (numbers,); infinite where it is so."""
-        centred = self.means - self.weights @ self.means
-        found = np.sqrt(self.weights @ (self.sds**2 + centred**2))
-        return found if self.moments > 2 else np.full_like(found, np.inf)
+        centred = self.means - self._average(self.means)
+        found = np.sqrt(self._average(self.sds**2 + centred**2))
+        return np.where(np.asarray(self.moments) > 2, found, np.inf)
 
     def pdf(self, x: ArrayLike) -> Floats:
         """Density of each number at `x`, which broadcasts against (numbers,)."""
         z = self._standard(x)
         density = np.exp(-0.5 * z**2) / (np.sqrt(2 * np.pi) * self.sds)
-        return np.asarray(np.einsum("t,...tj->...j", self.weights, density))
+        return self._average(density)
 
     def cdf(self, x: ArrayLike) -> Floats:
         """Probability of a number up to `x`, which broadcasts against (numbers,)."""
-        return np.asarray(np.einsum("t,...tj->...j", self.weights, ndtr(self._standard(x))))
+        return self._average(ndtr(self._standard(x)))
 
     def sf(self, x: ArrayLike) -> Floats:
         """Probability of a number above `x`, which broadcasts against (numbers,)."""
-        return np.asarray(np.einsum("t,...tj->...j", self.weights, ndtr(-self._standard(x))))
+        return self._average(ndtr(-self._standard(x)))
 
     def quantile(self, p: float) -> Floats:
         """Where `cdf` is `p`, shape (numbers,), to about 1e-12 of the scale."""
@@ -68,21 +67,32 @@ class NormalMixture:
 
         def above(x: Floats, j: Any) -> Floats:
             z = (x[None] - self.means[:, j]) / self.sds[:, j]
-            return np.asarray(self.weights @ ndtr(z) - p)
+            return np.asarray((weights[:, j] * ndtr(z)).sum(axis=0) - p)
 
+        weights = np.broadcast_to(self._columns, self.means.shape)
         index = np.arange(self.means.shape[1])
         found = find_root(
             above,
             (lower - margin, upper + margin),
             args=(index,),
-            tolerances={"xatol": 1e-13 * float(np.max(self.weights @ self.sds)), "xrtol": 1e-14},
+            tolerances={"xatol": 1e-13 * float(np.max(self._average(self.sds))), "xrtol": 1e-14},
         )
         return np.asarray(found.x)
 
     def __getitem__(self, j: int) -> NormalMixture:
         """One of the numbers."""
         one = slice(j, j + 1) if j != -1 else slice(-1, None)
-        return NormalMixture(self.weights, self.means[:, one], self.sds[:, one], self.moments)
+        weights = self.weights if self.weights.ndim == 1 else self.weights[:, one]
+        moments = np.broadcast_to(self.moments, self.means.shape[1:])[one]
+        return NormalMixture(weights, self.means[:, one], self.sds[:, one], moments)
+
+    @property
+    def _columns(self) -> Floats:
+        return self.weights[:, None] if self.weights.ndim == 1 else self.weights
+
+    def _average(self, values: Floats) -> Floats:
+        """Over the components, the second axis from the last."""
+        return np.asarray((self._columns * values).sum(axis=-2))
 
     def _standard(self, x: ArrayLike) -> Floats:
         return np.asarray(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from os import PathLike
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,11 +17,12 @@ from numpy.typing import NDArray
 
 from bayesmixed._errors import BayesmixedError, DataError, PriorError, listed, lookup
 from bayesmixed.data import check_columns, numbers, to_pandas
-from bayesmixed.fit import Fit
+from bayesmixed.fit import Fit, write
 from bayesmixed.meta._densities import density
 from bayesmixed.meta._measures import Measure, get_measure
 from bayesmixed.meta._multivariate import Nodes, Pairs, nodes_of
 from bayesmixed.meta._multivariate_sampled import sample_outcomes, whitened
+from bayesmixed.meta._stored import from_text, to_text
 from bayesmixed.priors import Prior
 from bayesmixed.sample import Settings
 
@@ -77,6 +81,62 @@ class MultivariateFit:
             {"mu": (dims, mu[None]), "tau": (dims, tau[None]), "rho": (dims[:2], rho[None])},
             coords={"outcome": list(self.outcomes)},
         )
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write everything to one netCDF file, for `load`.
+
+        Parameters
+        ----------
+        path : path
+            The suffix ``.nc`` is customary.
+
+        Raises
+        ------
+        StorageError
+            If the file cannot be written, or a prior is a distribution of one's own.
+        """
+        pairs = self.pairs
+        stored = xr.Dataset(
+            {
+                "y": (("study", "outcome"), pairs.y),
+                "V": (("study", "outcome", "outcome_bis"), pairs.V),
+                "seen": (("study", "outcome"), pairs.seen),
+                "scale": ("outcome", pairs.scale),
+                "studies": ("study", np.array(self.studies, dtype=object)),
+                "outcomes": ("outcome", np.array(self.outcomes, dtype=object)),
+            }
+        )
+        tree = xr.DataTree.from_dict({"posterior": self.posterior, "pairs": stored})
+        tree.attrs = {
+            "kind": "multivariate",
+            "tau": json.dumps([to_text(tau) for tau in pairs.tau]),
+            "eta": pairs.eta,
+            "measure": self.measure.name if self.measure else "",
+            "draws": self.draws,
+            "seed": json.dumps(self.seed),
+            "notes": json.dumps(self.notes),
+        }
+        return write(tree, path)
+
+    @classmethod
+    def restored(cls, tree: xr.DataTree) -> MultivariateFit:
+        """The fit that `save` wrote, with its draws."""
+        stored, attributes = tree["pairs"].to_dataset(), tree.attrs
+        first, second = (from_text(text) for text in json.loads(attributes["tau"]))
+        y, V, seen, scale = (stored[name].to_numpy() for name in ("y", "V", "seen", "scale"))
+        one, other = map(str, stored["outcomes"].to_numpy())
+        fit = cls(
+            Pairs(y, V, seen.astype(bool), scale, (first, second), float(attributes["eta"])),
+            (one, other),
+            tuple(map(str, stored["studies"].to_numpy())),
+            get_measure(attributes["measure"]) if attributes["measure"] else None,
+            int(attributes["draws"]),
+            json.loads(attributes["seed"]),
+            tuple(json.loads(attributes["notes"])),
+        )
+        # Without a seed other draws would be made.
+        vars(fit)["posterior"] = tree["posterior"].to_dataset()
+        return fit
 
 
 def multivariate_meta_analysis(

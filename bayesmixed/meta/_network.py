@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from bayesmixed._errors import DataError, listed, lookup
@@ -160,3 +161,32 @@ class Network:
         back = {old: new for new, old in enumerate(order)}
         trials = tuple(replace(t, arms=tuple(back[a] for a in t.arms)) for t in self.trials)
         return Network(tuple(self.treatments[i] for i in order), trials)
+
+    def to_dataset(self) -> xr.Dataset:
+        """The network as plain arrays; `from_dataset` is the way back."""
+        trials = self.trials
+        return xr.Dataset(
+            {
+                "name": ("trial", np.array([t.name for t in trials], dtype=object)),
+                "size": ("trial", np.array([len(t.arms) for t in trials])),
+                "arm": ("row", np.concatenate([t.arms for t in trials]).astype(np.int64)),
+                "n": ("row", np.concatenate([t.n for t in trials])),
+                "y": ("contrast", np.concatenate([t.y for t in trials])),
+                "V": ("entry", np.concatenate([t.V.ravel() for t in trials])),
+                "treatments": ("place", np.array(self.treatments, dtype=object)),
+            }
+        )
+
+    @classmethod
+    def from_dataset(cls, stored: xr.Dataset) -> Network:
+        """The network that `to_dataset` took apart."""
+        sizes = stored["size"].to_numpy().astype(int)
+        ends, inner = np.cumsum(sizes)[:-1], np.cumsum(sizes - 1)[:-1]
+        squares = np.cumsum((sizes - 1) ** 2)[:-1]
+        arms, n = (np.split(stored[name].to_numpy(), ends) for name in ("arm", "n"))
+        y, V = np.split(stored["y"].to_numpy(), inner), np.split(stored["V"].to_numpy(), squares)
+        trials = (
+            Trial(str(name), tuple(map(int, arms[i])), y[i], V[i].reshape(len(y[i]), -1), n[i])
+            for i, name in enumerate(stored["name"].to_numpy())
+        )
+        return cls(tuple(map(str, stored["treatments"].to_numpy())), tuple(trials))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 
 from bayesmixed._errors import BayesmixedError, PriorError, listed
 from bayesmixed.data import to_pandas
+from bayesmixed.fit import write
 from bayesmixed.meta._defaults import UnitInformation
 from bayesmixed.meta._densities import density
 from bayesmixed.meta._estimates import COLUMNS, from_function_of_tau, from_mixture
@@ -23,6 +27,7 @@ from bayesmixed.meta._measures import Measure, get_measure
 from bayesmixed.meta._network import Network
 from bayesmixed.meta._network_arms import read_network
 from bayesmixed.meta._regression import Regression
+from bayesmixed.meta._stored import priors_from_text, priors_to_text
 from bayesmixed.priors import Prior
 from bayesmixed.tables import formats
 
@@ -89,6 +94,46 @@ class NetworkFit:
         names = [*(f"d[{name}]" for name in self.network.treatments[1:]), "tau"]
         index = pd.Index(names, name="parameter")
         return pd.DataFrame(np.vstack([effects, tau]), index=index, columns=COLUMNS)
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write everything to one netCDF file, for `load`.
+
+        Parameters
+        ----------
+        path : path
+            The suffix ``.nc`` is customary.
+
+        Raises
+        ------
+        StorageError
+            If the file cannot be written, or a prior is a distribution of one's own.
+        """
+        tree = xr.DataTree.from_dict(
+            {"posterior": self.posterior, "network": self.network.to_dataset()}
+        )
+        tree.attrs = {
+            "kind": "network",
+            "priors": priors_to_text(self.priors),
+            "common": int(self.grid.prior is None),
+            "measure": self.measure.name if self.measure else "",
+            "notes": json.dumps(self.notes),
+        }
+        return write(tree, path)
+
+    @classmethod
+    def restored(cls, tree: xr.DataTree) -> NetworkFit:
+        """The fit that `save` wrote."""
+        network = Network.from_dataset(tree["network"].to_dataset())
+        priors, measure = priors_from_text(tree.attrs["priors"]), tree.attrs["measure"]
+        tau = None if tree.attrs["common"] else priors["tau"]
+        return cls(
+            network,
+            network_grid(network, priors["d"], tau),
+            tree["posterior"].to_dataset(),
+            priors,
+            get_measure(measure) if measure else None,
+            tuple(json.loads(tree.attrs["notes"])),
+        )
 
     def __str__(self) -> str:
         """The network in a line, the notes and the table."""

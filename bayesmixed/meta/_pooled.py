@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesmixed._errors import BayesmixedError
+from bayesmixed._errors import BayesmixedError, lookup
 from bayesmixed.defaults import assign_priors
 from bayesmixed.fit import Fit
 from bayesmixed.meta._estimates import (
@@ -33,7 +34,11 @@ type Floats = NDArray[np.float64]
 _FEW = 5
 
 
-def pooled_effects(fit: Fit, margin: float = 0.0) -> Report:
+def pooled_effects(
+    fit: Fit,
+    margin: float | tuple[float, float] = 0.0,
+    margin_scale: Literal["analysis", "ratio"] = "analysis",
+) -> Report:
     r"""Average effect, heterogeneity, and the effect to expect in a new study.
 
     :math:`I^2 = \tau^2 / (\tau^2 + \tilde v)` and :math:`H^2 = 1 + \tau^2 / \tilde v` with the
@@ -45,9 +50,11 @@ def pooled_effects(fit: Fit, margin: float = 0.0) -> Report:
     ----------
     fit : Fit
         From `meta_analysis`, or any normal model with a known ``sampling_sd``.
-    margin : float
-        On the scale of the analysis (``np.log(0.8)`` for a risk ratio of 0.8): the table has the
-        posterior probabilities of effects above it.
+    margin : float or (float, float)
+        The table has the posterior probabilities of effects above it; of two, those below the
+        lower, between them (equivalence, say) and above the upper one.
+    margin_scale : {"analysis", "ratio"}
+        Whether margins are on the scale of the analysis or ratios, such as ``(0.8, 1.25)``.
 
     Returns
     -------
@@ -61,7 +68,8 @@ def pooled_effects(fit: Fit, margin: float = 0.0) -> Report:
     Raises
     ------
     BayesmixedError
-        If the outcomes have no known sampling sd, or slopes vary between studies.
+        If the outcomes have no known sampling sd, slopes vary between studies, or a margin is not
+        on its scale.
 
     References
     ----------
@@ -73,16 +81,17 @@ def pooled_effects(fit: Fit, margin: float = 0.0) -> Report:
     >>> import bayesmixed as bm
     >>> trials = bm.datasets.load("bcg")
     >>> fit = bm.meta_analysis(trials, "yi", "sei", "trial", measure="RR", method="grid", seed=1)
-    >>> report = bm.pooled_effects(fit)
+    >>> report = bm.pooled_effects(fit, margin=(0.8, 1.25), margin_scale="ratio")
+    >>> float(report.table.loc["P(risk ratio < 0.8)", "mean"]) > 0.95
+    True
     """
-    if not np.isfinite(margin):
-        raise BayesmixedError(f"margin={margin!r}: a finite number is needed, such as 0.")
     found = read(fit)
+    ends = _margins(found, margin, margin_scale)
     rows = {"mu": _mu(found), **_between(found)}
     if found.groupings:
         rows["new study"] = from_mixture(found.prediction())
     rows |= _coefficients(found) | found.spread_rows()
-    rows |= _probabilities(found, margin)
+    rows |= _probabilities(found, ends, margin_scale)
     table = frame(rows | _ratios(found, rows), "quantity")
     return Report(
         "Pooled effect",
@@ -172,30 +181,68 @@ def _coefficients(found: Synthesis) -> dict[str, Floats]:
     return {f"beta[{term}]": row for term, row in zip(terms, values, strict=True)}
 
 
-def _probabilities(found: Synthesis, margin: float) -> dict[str, Floats]:
-    rest = [np.nan] * (len(COLUMNS) - 1)
-    if found.exact is not None:
-        above = float(found.exact.effect().sf(margin)[0])
-    else:
-        above = float((found.mu() > margin).mean())
-    rows = {f"P(mu > {margin:.3g})": np.array([above, *rest])}
+def _margins(found: Synthesis, margin: float | tuple[float, float], scale: str) -> Floats:
+    """One or two margins on the scale of the analysis, checked."""
+    lookup({"analysis": 0, "ratio": 0}, scale, "scale of margins")
+    given = np.atleast_1d(np.asarray(margin, dtype=float))
+    if given.ndim > 1 or len(given) > 2 or not np.isfinite(given).all():
+        raise BayesmixedError(
+            f"margin={margin!r}: a finite number is needed, such as 0, or two of them."
+        )
+    if (np.diff(given) <= 0).any():
+        raise BayesmixedError(f"margin={margin!r}: of two, the lower one comes first.")
+    if scale == "analysis":
+        return given
+    if not found.ratio:
+        raise BayesmixedError(
+            f"The effects ({found.label}) are not known to be logarithms of ratios, so that no "
+            'margin is a ratio; say what they are with meta_analysis(..., measure="OR"), or use '
+            'margin_scale="analysis".'
+        )
+    if (given <= 0).any():
+        raise BayesmixedError(f"margin={margin!r}: a ratio is above 0, such as 0.8.")
+    return np.log(given)
+
+
+def _probabilities(found: Synthesis, ends: Floats, scale: str) -> dict[str, Floats]:
+    """Posterior probabilities above a margin, or on both sides of two and between them."""
+    above = {"mu": np.array([_mu_above(found, end) for end in ends])}
     if found.groupings:
-        new = float(found.prediction().sf(margin)[0])
-        rows[f"P(new study > {margin:.3g})"] = np.array([new, *rest])
-    return rows
+        new = found.prediction()
+        above["new study"] = np.array([float(new.sf(end)[0]) for end in ends])
+    shown = [f"{end:.3g}" for end in (np.exp(ends) if scale == "ratio" else ends)]
+    rows = {}
+    for name, share in above.items():
+        what = name if scale == "analysis" else _ratio_name(found, name)
+        if len(ends) == 2:
+            rows[f"P({what} < {shown[0]})"] = 1 - share[0]
+            rows[f"P({shown[0]} < {what} < {shown[1]})"] = share[0] - share[1]
+        rows[f"P({what} > {shown[-1]})"] = share[-1]
+    rest = [np.nan] * (len(COLUMNS) - 1)
+    return {name: np.array([share, *rest]) for name, share in rows.items()}
+
+
+def _mu_above(found: Synthesis, end: float) -> float:
+    if found.exact is not None:
+        return float(found.exact.effect().sf(end)[0])
+    return float((found.mu() > end).mean())
+
+
+def _ratio_name(found: Synthesis, row: str) -> str:
+    """What the exponential of a row is called."""
+    return {"mu": found.ratio, "new study": f"{found.ratio}, new study"}[row]
 
 
 def _ratios(found: Synthesis, rows: dict[str, Floats]) -> dict[str, Floats]:
     """Medians and intervals of ratios; their means need not exist."""
-    if found.measure is None or not found.measure.ratio:
+    if not found.ratio:
         return {}
-    name = found.measure.ratio
-    kept = {"mu": name, "new study": f"{name}, new study"}
-    return {
-        to: np.array([np.nan, np.nan, *np.exp(rows[of].reshape(-1)[2:])])
-        for of, to in kept.items()
-        if of in rows
-    }
+    with np.errstate(over="ignore"):  # beyond what a number can hold it is infinite
+        return {
+            _ratio_name(found, of): np.array([np.nan, np.nan, *np.exp(rows[of].reshape(-1)[2:])])
+            for of in ("mu", "new study")
+            if of in rows
+        }
 
 
 def _draws(found: Synthesis) -> xr.Dataset:
@@ -214,7 +261,7 @@ def _summaries(found: Synthesis, table: pd.DataFrame) -> Summaries:
     several = bool(found.groupings)
     return Summaries(
         found.label,
-        found.measure.ratio if found.measure else "",
+        found.ratio,
         row["mu"],
         row["new study"] if several else None,
         float(row["tau"]["median"]) if several else 0.0,
@@ -239,7 +286,7 @@ def _caption(found: Synthesis) -> str:
     levels = " and ".join(found.groupings)
     ratio = (
         " Ratios are exponentials of mu and of the new study's effect (median and interval)."
-        if found.measure and found.measure.ratio
+        if found.ratio
         else ""
     )
     return (

@@ -10,11 +10,17 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from bayesmixed._errors import BayesmixedError
 from bayesmixed.fit import Fit
-from bayesmixed.meta._estimates import COLUMNS, Synthesis, from_draws, from_mixture, read
+from bayesmixed.meta._estimates import (
+    COLUMNS,
+    Synthesis,
+    from_draws,
+    from_mixture,
+    read,
+    with_ratios,
+)
 from bayesmixed.meta._forest import Summaries, forest
-from bayesmixed.meta._grid import GridPosterior, grid_of
+from bayesmixed.meta._weights import weights_of
 from bayesmixed.reports._report import Report, convergence_caveats
 
 type Floats = NDArray[np.float64]
@@ -34,7 +40,9 @@ def study_effects(fit: Fit) -> Report:
         A row a study: ``raw`` with its ``se`` and 95 % confidence interval (``raw_lb``,
         ``raw_ub``), the shrunken ``mean``, ``sd``, ``median`` and 95 % equal-tailed interval,
         ``reliability`` :math:`\tau^2 / (\tau^2 + v_i)` and ``weight`` in the pooled effect [1]_,
-        both averaged over the posterior of tau.
+        both averaged over the posterior of tau. For logarithms of ratios also the raw ratio with
+        its confidence interval (``raw_ratio``, ``raw_ratio_lb``, ``raw_ratio_ub``) and median and
+        interval of the shrunken one (``ratio``, ``ratio_lb``, ``ratio_ub``).
 
     Raises
     ------
@@ -43,7 +51,10 @@ def study_effects(fit: Fit) -> Report:
 
     References
     ----------
-    .. [1] Röver (2020), J. Stat. Softw. 93(6), section 2.12.
+    .. [1] The derivative of mu with respect to the study's effect: Röver (2020), J. Stat. Softw.
+       93(6), section 2.12. Of several levels: row sums of the precision matrix, as metafor's
+       ``weights(fit, type="rowsum")``. Of counts: with the normal approximation at every draw
+       (Breslow & Clayton 1993, J. Am. Stat. Assoc. 88:9).
 
     Examples
     --------
@@ -55,23 +66,31 @@ def study_effects(fit: Fit) -> Report:
     """
     found = read(fit)
     table = study_table(found)
-    name, ratio = str(table.index.name), found.measure.ratio if found.measure else ""
+    name, ratio = str(table.index.name), found.ratio
+    raw = {"raw_ratio": "raw", "raw_ratio_lb": "raw_lb", "raw_ratio_ub": "raw_ub"}
+    shown = with_ratios(with_ratios(table, ratio, **raw), ratio)
+    exponentials = (
+        f" Ratios: the {ratio}, the exponential of the raw effect and its interval, and of the "
+        "shrunken one's median and interval."
+        if ratio
+        else ""
+    )
     effects = found.effects()
     draws = xr.DataArray(effects, dims=("chain", "draw", name), coords={name: table.index})
     weighted = (
-        " Weight: the study's share in mu, averaged over the posterior of tau; what is left to 1 "
-        "is the prior's share."
+        " Weight: the row's share in mu, averaged over the posterior of tau; what is left to 1 "
+        f"is the prior's share{_approximate(found)}."
         if "weight" in table
         else ""
     )
     return Report(
         "Effects of the studies",
-        table,
+        shown,
         draws.to_dataset(name="effect"),
         f"Each study's {found.label}: raw, with its 95 % confidence interval from its own standard "
         "error, and the true effect in that study given all studies (posterior mean, sd, median "
         "and 95 % equal-tailed interval). Reliability: how far the study's own data are trusted, "
-        f"from 0 (all borrowed) to 1 (all its own).{weighted}",
+        f"from 0 (all borrowed) to 1 (all its own).{weighted}{exponentials}",
         (
             "Shrunken effects are right on average over studies, not for a study that is known to "
             "differ; add what makes it differ as a moderator.",
@@ -80,6 +99,12 @@ def study_effects(fit: Fit) -> Report:
         ("Röver (2020), Journal of Statistical Software 93(6).",),
         {"forest": partial(forest, table, Summaries(found.label, ratio))},
     )
+
+
+def _approximate(found: Synthesis) -> str:
+    """What is to be said of weights in a model of counts."""
+    counts = found.treatment is not None
+    return "; of counts it is that of their normal approximation at every draw" if counts else ""
 
 
 def study_table(found: Synthesis) -> pd.DataFrame:
@@ -95,17 +120,7 @@ def study_table(found: Synthesis) -> pd.DataFrame:
     table = pd.DataFrame(raw | shrunken, index=labels)
     if len(found.groupings) == 1:
         table["reliability"] = found.reliability()
-    grid = _grid(found)
-    if grid is not None:
-        table["weight"] = grid.pooling_weights[place]
+    weight = found.exact.pooling_weights[place] if found.exact else weights_of(found)
+    if weight is not None:
+        table["weight"] = weight
     return table
-
-
-def _grid(found: Synthesis) -> GridPosterior | None:
-    """The grid, from which weights come; None for models that it is not for."""
-    if found.exact is not None:
-        return found.exact
-    try:
-        return grid_of(found.design)
-    except BayesmixedError:
-        return None

@@ -1,0 +1,236 @@
+"""How a pooled effect hangs on the prior of the heterogeneity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bayesmixed._errors import BayesmixedError, PriorError
+from bayesmixed.defaults import assign_priors
+from bayesmixed.fit import Fit
+from bayesmixed.meta._defaults import unit_information
+from bayesmixed.meta._densities import Flat
+from bayesmixed.meta._empirical import COMPARISON, rhodes_prior, turner_prior
+from bayesmixed.meta._estimates import (
+    COLUMNS,
+    Synthesis,
+    from_function_of_tau,
+    from_mixture,
+    read,
+    with_ratios,
+)
+from bayesmixed.meta._grid import GridPosterior
+from bayesmixed.meta._heterogeneity import Density
+from bayesmixed.meta._sensitivity import (
+    ROEVER,
+    analysed,
+    heavy_tails,
+    picture,
+    profile,
+    ratio_words,
+)
+from bayesmixed.meta._subsets import stratified
+from bayesmixed.names import sd_name
+from bayesmixed.priors import Prior
+from bayesmixed.reports._report import Report
+
+type Named = dict[str, Prior | Density]
+
+_DRAWS = 1000
+# Friede, Röver, Wandel & Neuenschwander (2017) for logarithms of ratios and standardised effects.
+_SCALES = (0.5, 1.0)
+_EVENTS = ("odds ratio", "risk ratio", "rate ratio")
+
+
+def prior_robustness(
+    fit: Fit,
+    priors: Mapping[str, Prior | Density] | None = None,
+    *,
+    scales: Sequence[float] | None = None,
+    outcome: str | None = None,
+    comparison: str | None = None,
+) -> Report:
+    r"""The pooled effect under different priors of the heterogeneity.
+
+    Parameters
+    ----------
+    fit : Fit
+        As for `leave_one_out`; its prior is the first row.
+    priors : mapping of str to Prior or distribution, optional
+        By name; distributions of `scipy.stats` will do as well. Unless given, with U the outcome's
+        unit-information sd: half-normal(U / 4) and (U / 2), half-Cauchy(U / 4) and uniform up to U;
+        at every fixed scale s half-normal(s), half-Cauchy(s) and uniform up to 10 s; and the
+        empirical prior of Turner et al. [1]_ for ratios of odds, risks and rates, or of Rhodes et
+        al. [2]_ for standardised mean differences.
+    scales : sequence of float, optional
+        The fixed scales, in units of the effect; 0.5 and 1 for logarithms of ratios and
+        standardised mean differences [3]_, and none for others, unless given.
+    outcome, comparison : str, optional
+        For the empirical prior, as for `turner_prior` and `rhodes_prior`.
+
+    Returns
+    -------
+    Report
+        A row for each prior: mean, sd, median and interval of mu; medians of tau and I2; the
+        interval for a new study; P(mu > 0); the logarithm of the Bayes factor against the
+        fit's own prior, where both are proper; and for logarithms of ratios median and interval of
+        the ratio and a new study's. A prior with which the posterior is improper has an empty row.
+
+    Raises
+    ------
+    BayesmixedError
+        If the model is another one, or has a common effect, or there is no empirical prior for its
+        effects.
+    PriorError
+        If a prior is not one of a standard deviation.
+
+    References
+    ----------
+    .. [1] Turner et al. (2015), Stat. Med. 34:984. For risk and rate ratios they are stand-ins.
+    .. [2] Rhodes et al. (2015), J. Clin. Epidemiol. 68:52.
+    .. [3] Friede, Röver, Wandel & Neuenschwander (2017), Res. Synth. Methods 8:79.
+
+    Examples
+    --------
+    >>> import bayesmixed as bm
+    >>> trials = bm.datasets.load("bcg")
+    >>> fit = bm.meta_analysis(trials, "yi", "sei", "trial", measure="RR", method="grid", seed=1)
+    >>> report = bm.prior_robustness(fit, {"wide": bm.Prior("HalfNormal", sigma=2)})
+    >>> list(report.table.index)
+    ['HalfNormal(sigma=0.5), of the fit', 'wide']
+    >>> report = bm.prior_robustness(fit, outcome="infection or onset of new disease")
+    >>> report.table.index[-1]
+    'Turner et al., infection or onset of new disease'
+    """
+    found = read(fit)
+    grid = analysed(found)
+    if grid.prior is None:
+        raise BayesmixedError("A common effect has no heterogeneity, so there is no prior of it.")
+    own = assign_priors(fit.design)[sd_name("", found.groupings[0])].prior
+    chosen: Named = dict(priors or {})
+    if priors is None or scales is not None or outcome is not None:
+        chosen |= _chosen(found, scales, outcome, comparison)
+    grids = {f"{own}, of the fit": grid}
+    grids |= {name: grid.with_prior(prior) for name, prior in chosen.items() if prior != own}
+    return _report(found, grids)
+
+
+def _chosen(
+    found: Synthesis,
+    scales: Sequence[float] | None,
+    outcome: str | None,
+    comparison: str | None,
+) -> Named:
+    """Priors in units of U, at fixed scales, and the empirical one; each once."""
+    unit, measure = _unit(found), found.measure
+    named: list[tuple[Prior, str]] = [
+        (Prior("HalfNormal", sigma=unit / 4), ", U/4"),
+        (Prior("HalfNormal", sigma=unit / 2), ", U/2"),
+        (Prior("HalfCauchy", beta=unit / 4), ", U/4"),
+        (Prior("Uniform", lower=0, upper=unit), ", U"),
+    ]
+    relative = measure is not None and (bool(measure.ratio) or measure.name == "SMD")
+    fixed = _SCALES if scales is None and relative else tuple(scales or ())
+    named += [(Prior("HalfNormal", sigma=s), "") for s in fixed]
+    named += [(Prior("HalfCauchy", beta=s), "") for s in fixed]
+    named += [(Prior("Uniform", lower=0, upper=10 * s), "") for s in fixed]
+    different: dict[Prior, str] = {}
+    for prior, suffix in named:
+        different.setdefault(prior, f"{prior}{suffix}")
+    return {name: prior for prior, name in different.items()} | _empirical(
+        found, outcome, comparison
+    )
+
+
+def _empirical(found: Synthesis, outcome: str | None, comparison: str | None) -> Named:
+    """What earlier meta-analyses of such outcomes say of tau."""
+    measure = found.measure
+    what = outcome or "any outcome"
+    what += f", {comparison}" if comparison and outcome else ""
+    compared = comparison or COMPARISON
+    if measure is not None and measure.ratio in _EVENTS:
+        return {f"Turner et al., {what}": turner_prior(outcome, compared)}
+    if measure is not None and measure.name == "SMD":
+        return {f"Rhodes et al., {what}": rhodes_prior(outcome, compared)}
+    if outcome is not None:
+        raise BayesmixedError(
+            f"There is no empirical prior for effects of this kind ({found.label}): Turner et al. "
+            "is for logarithms of odds ratios (and stands in for risk and rate ratios), Rhodes et "
+            "al. for standardised mean differences. Say what the effects are with "
+            'meta_analysis(..., measure="OR"), or give priors={"...": bm.turner_prior(...)}.'
+        )
+    return {}
+
+
+def _unit(found: Synthesis) -> float:
+    """The unit-information sd that the default priors are scaled by."""
+    known = found.fit.posterior.attrs.get("unit_sd")
+    return float(known or unit_information(found.design, found.measure, None).sd)
+
+
+def _report(found: Synthesis, grids: Mapping[str, GridPosterior]) -> Report:
+    x = profile(found)
+    rows, drawn, improper = [], [], []
+    for name, grid in grids.items():
+        try:
+            rows.append(_row(grid, x))
+            drawn.append(stratified(grid.effect(x), _DRAWS)[:, 0])
+        except PriorError:
+            rows.append(dict.fromkeys(rows[0] if rows else (), np.nan))
+            drawn.append(np.full(_DRAWS, np.nan))
+            improper.append(f"{name}: with so few studies the posterior is improper.")
+    index = pd.Index(list(grids), name="prior of tau")
+    table = with_ratios(pd.DataFrame(rows, index=index), found.ratio)
+    table = with_ratios(table, found.ratio, new_ratio_lb="new_lb", new_ratio_ub="new_ub")
+    proper = [not isinstance(g.prior, Flat) for g in grids.values()]
+    evidence = table.pop("log_evidence").to_numpy()
+    table["log_BF"] = np.where(proper, evidence - evidence[0], np.nan) if proper[0] else np.nan
+    draws = xr.DataArray(
+        np.stack(drawn, axis=-1)[None], dims=("chain", "draw", "prior of tau"),
+        coords={"prior of tau": list(grids)},
+    ).to_dataset(name="mu")  # fmt: skip
+    at = " at the mean moderators of all studies" if len(x) > 1 else ""
+    return Report(
+        "Robustness to the prior of tau",
+        table,
+        draws,
+        f"Pooled {found.label} under each prior of the heterogeneity{at}: posterior mean, sd, "
+        f"median and 95 % equal-tailed interval of mu{ratio_words(found)}; medians of tau, the sd "
+        "between studies, and of I2; 95 % equal-tailed interval of a new study's effect (new); "
+        "P(mu > 0), a posterior probability; log_BF: logarithm of the Bayes factor of the prior "
+        f"against that of the fit. U, the unit-information sd: {_unit(found):.3g}. Computed by "
+        "quadrature over tau, without Monte Carlo error; the priors of the coefficients are those "
+        "of the fit.",
+        (
+            "Where rows differ in what is to be concluded, the studies alone do not decide it.",
+            "An improper uniform prior has no Bayes factor.",
+            *improper,
+            *heavy_tails(table),
+        ),
+        (
+            *ROEVER,
+            "Friede, Röver, Wandel & Neuenschwander (2017), Research Synthesis Methods 8:79-91.",
+            "Turner, Jackson, Wei, Thompson & Higgins (2015), Statistics in Medicine 34:984-998.",
+            "Rhodes, Turner & Higgins (2015), Journal of Clinical Epidemiology 68:52-60.",
+        ),
+        {"intervals": partial(picture, table, found, float(table["median"].iloc[0]))},
+    )
+
+
+def _row(grid: GridPosterior, x: np.ndarray) -> dict[str, float]:
+    """What there is to say of one prior."""
+    effect, new, v = grid.effect(x), grid.prediction(x), grid.regression.typical_variance
+    share = from_function_of_tau(grid, lambda tau: tau**2 / (tau**2 + v), 0.0)
+    row = dict(zip(COLUMNS, map(float, from_mixture(effect)[0]), strict=True))
+    return row | {
+        "tau_median": grid.tau.quantile(0.5),
+        "I2_median": float(share[0, 2]),
+        "new_lb": float(new.quantile(0.025)[0]),
+        "new_ub": float(new.quantile(0.975)[0]),
+        "P(mu > 0)": float(effect.sf(0.0)[0]),
+        "log_evidence": grid.tau.log_evidence,
+    }
