@@ -98,8 +98,9 @@ def meta_analysis(
         unit-information sd, N(0, U), half-normal(U / 4), and N(0, U / sd of the moderator) [1]_.
         U is that of `n` where given, else the measure's (2 for logarithms of ratios of events),
         else assumed; `Fit.notes` and `pooled_effects` have it. With `scale` there are
-        ``"Intercept_tau"`` (log tau at the moderators' means) and ``"beta_tau[<term>]"``, by default
-        normals as wide as the logarithm of that half-normal, and N(0, 1 / sd of the moderator).
+        ``"Intercept_tau"`` (log tau at the moderators' means) and ``"beta_tau[<term>]"``, by
+        default normals as wide as the logarithm of that half-normal, and N(0, 1 / sd of the
+        moderator).
     missing : {"raise", "drop"}
         What to do with rows that miss a value.
     draws, tune, chains, seed, progress
