@@ -51,6 +51,7 @@ nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True
 nb_output_stderr = "remove"
+nb_render_markdown_format = "myst"  # tables in what a cell displays
 
 templates_path = ["_templates"]
 autosummary_generate = True

@@ -47,13 +47,13 @@ def residual_correlation(fit: Fit) -> Report:
     :math:`\hat\sigma`: Pearson's, for two visits over the series that have both, for a lag over
     all such pairs.
 
+    Of a `Product` each factor is shown by itself, from pairs that differ in nothing else: two
+    outcomes at the same visit, two visits of the same outcome.
+
     Parameters
     ----------
     fit : Fit
         A fit with ``residual=``.
-
-    Of a `Product` each factor is shown by itself, from pairs that differ in nothing else: two
-    outcomes at the same visit, two visits of the same outcome.
 
     Returns
     -------
