@@ -250,7 +250,9 @@ def _refine(
         functions = np.stack([expit(x - middle), np.exp(has_mean * (x - last))])
         evidence = peak + np.log(shares.sum() * (x[1] - x[0]))
         sums = np.array([evidence, *np.log(functions @ shares / shares.sum())])
-        if (np.abs(sums - before) < _TOLERANCE * max(1.0, abs(peak) / 100)).all():
+        # Where the tails of a prior outlast the line, no sum knows more than what is left there.
+        left = float(shares[0] + shares[-1])
+        if (np.abs(sums - before) < max(_TOLERANCE * max(1.0, abs(peak) / 100), left)).all():
             return x, values
         before, count = sums, 2 * count - 1
     raise PriorError(

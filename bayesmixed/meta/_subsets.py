@@ -176,7 +176,10 @@ class Subsets:
             halves = (expit(x[:, None] - middle) * shares).sum(axis=0)
             sums = np.stack([evidence, np.log(halves), np.log((moment * shares).sum(axis=0))])
             least = _TOLERANCE * np.maximum(1.0, np.abs(peak) / 100)
-            near = np.abs(sums - before) < np.maximum(least, (rounding * shares).sum(axis=0))
+            # Where tails of a prior outlast the line, no sum knows more than what is left.
+            left = np.exp(values[0] - peak) + np.exp(values[-1] - peak)
+            known = np.maximum(np.maximum(least, left), (rounding * shares).sum(axis=0))
+            near = np.abs(sums - before) < known
             if near.all() or count >= _NODES[1]:
                 return x, values, near.all(axis=0)
             before, count = sums, 2 * count - 1
