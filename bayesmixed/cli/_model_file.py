@@ -194,5 +194,9 @@ def _structure(values: Mapping[str, Any]) -> Any:
         )
     try:
         return structure_from(values)
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
+        raise bm.BayesmixedError(
+            "[residual]: first and second of a Product each need structure and time."
+        ) from error
+    except TypeError as error:
         raise bm.BayesmixedError(f"[residual]: {error}.") from error
