@@ -174,8 +174,6 @@ def _times(structure: Structure, frame: pd.DataFrame, ordered: bool) -> tuple[Fl
                 "make it days or months, or use a structure that counts visits, such as AR1."
             )
         columns.append(values)
-    if structure.counted and len(columns) > 1:
-        raise DataError(f"{type(structure).__name__} has one column of time, not {len(columns)}.")
     times = np.stack(columns, axis=1).astype(np.float64)
     if not structure.counted:
         distinct = np.unique(times, axis=0)

@@ -235,22 +235,3 @@ def _typed_prior(text: str) -> tuple[str, dict[str, Any]]:
             f'--prior {text!r}: write it as "beta[age]=Normal(mu=0, sigma=2)".'
         ) from error
     return name.strip(), {"distribution": call.func.id, **values}
-<<<<<<< HEAD
-=======
-
-
-def _structure(values: Mapping[str, Any]) -> Any:
-    """A residual structure from ``structure = "AR1"`` and its fields."""
-    if not {"structure", "within"} <= set(values):
-        raise bm.BayesmixedError(
-            '[residual] needs structure (such as "AR1"), time and within, the names of columns.'
-        )
-    try:
-        return structure_from(values)
-    except KeyError as error:
-        raise bm.BayesmixedError(
-            "[residual]: first and second of a Product each need structure and time."
-        ) from error
-    except TypeError as error:
-        raise bm.BayesmixedError(f"[residual]: {error}.") from error
->>>>>>> product
