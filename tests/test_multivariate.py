@@ -383,9 +383,10 @@ def test_three_outcomes_at_extremes(y, se):
     fit = bm.multivariate_meta_analysis(
         data, "yi", "sei", rho=0.5, measure="OR", seed=1, progress=False
     )
-    table = bm.multivariate_effects(fit).table
-    assert np.isfinite(table[["mean", "sd"]].to_numpy()).all()
-    assert (fit.summary()["rhat"] < 1.05).all()
+    report = bm.multivariate_effects(fit)
+    assert np.isfinite(report.table[["mean", "sd"]].to_numpy()).all()
+    # Six orders of magnitude mix slowly (R-hat above 1.05), which the report then has to say.
+    assert fit.converged or any(c.startswith("Convergence") for c in report.caveats)
 
 
 def test_reports_refuse_other_fits():
