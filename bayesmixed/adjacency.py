@@ -15,7 +15,10 @@ from bayesmixed._errors import BayesmixedError, DataError, listed
 def neighbours(adjacent: Mapping[Any, Sequence[Any]] | pd.DataFrame) -> pd.DataFrame:
     r"""Covariance of areas of which each is like its neighbours: the intrinsic autoregression.
 
-    .. math:: u_i \mid u_{-i} \sim N\left(\frac{1}{n_i}\sum_{j \sim i} u_j,\ \frac{\tau^2}{n_i}\right)
+    .. math::
+
+        u_i \mid u_{-i} \sim
+        N\left(\frac{1}{n_i}\sum_{j \sim i} u_j,\ \frac{\tau^2}{n_i}\right)
 
     with :math:`n_i` neighbours (Besag, York & Mollié 1991, Annals of the Institute of Statistical
     Mathematics 43:1). Its precision has no inverse; this is the generalised one, where the areas
