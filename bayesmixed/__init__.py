@@ -28,7 +28,8 @@ from bayesmixed.structure import CorrelationParameter, Structure
 if TYPE_CHECKING:
     from bayesmixed.adjacency import neighbours
     from bayesmixed.fallback import Ladder, fit_ladder, ladder
-    from bayesmixed.fit import Fit, load
+    from bayesmixed.fit import Fit
+    from bayesmixed.loading import load
     from bayesmixed.many import Fits, fit_many
     from bayesmixed.meta import (
         correlation_sensitivity,
@@ -111,7 +112,7 @@ _LAZY = {
     "Ladder": "fallback",
     "league_table": "meta",
     "leave_one_out": "meta",
-    "load": "fit",
+    "load": "loading",
     "loo": "reports",
     "means": "reports",
     "median_odds_ratio": "reports",

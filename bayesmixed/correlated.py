@@ -53,7 +53,7 @@ class Rows(NamedTuple):
 
 
 @njit(error_model="numpy")
-def _factor(P, m, L):
+def factor(P, m, L):
     """Cholesky factor of the leading part; False where it is not positive definite."""
     for i in range(m):
         for j in range(i + 1):
@@ -107,7 +107,7 @@ def _inverses(P, lengths):
             for i in range(m - 1):
                 left = 1.0 - P[p, i, 0] ** 2
                 logs[p] += 0.5 * np.log(left) if left > _LEAST else np.inf
-        elif _factor(P[p], m, L):
+        elif factor(P[p], m, L):
             _inverse(L, m, Q[p])
             for i in range(m):
                 logs[p] += np.log(L[i, i])

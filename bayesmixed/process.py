@@ -13,6 +13,8 @@ from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
 
+from bayesmixed.correlated import factor
+
 # Half the slopes of a factor's diagonal, as in the derivative of a Cholesky factor.
 _HALF = 0.5
 
@@ -20,15 +22,9 @@ _HALF = 0.5
 @njit(error_model="numpy")
 def _factor(P, m, L):
     """Cholesky factor of the leading part; not-a-number where there is none."""
-    for i in range(m):
-        for j in range(i + 1):
-            total = P[i, j]
-            for k in range(j):
-                total -= L[i, k] * L[j, k]
-            if i == j:
-                L[i, i] = np.sqrt(total) if total > 0.0 else np.nan
-            else:
-                L[i, j] = total / L[j, j]
+    if not factor(P, m, L):
+        for i in range(m):
+            L[i, i] = np.nan
 
 
 @njit(error_model="numpy")
