@@ -121,7 +121,12 @@ def _smoothed(log_weights: Floats) -> tuple[Floats, float]:
     if np.ptp(log_weights) < 1e-9:
         return np.full(len(log_weights), 1 / len(log_weights)), -np.inf
     # ArviZ smooths weights of draws that leave a row out, and so takes their negative logarithms.
-    smooth, khat = array_stats.psislw(-log_weights)
+    try:
+        with np.errstate(over="raise"):
+            smooth, khat = array_stats.psislw(-log_weights)
+    except FloatingPointError:
+        # Weights over hundreds of powers of ten: their tail is beyond any Pareto's.
+        return softmax(log_weights), np.inf
     return softmax(smooth), float(np.nan_to_num(khat, nan=np.inf))
 
 
