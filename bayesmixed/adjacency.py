@@ -54,7 +54,11 @@ def neighbours(adjacent: Mapping[Any, Sequence[Any]] | pd.DataFrame) -> pd.DataF
     [1.36, -0.27, -1.09]
     """
     W = _table(adjacent)
-    areas, links = list(W.index), W.to_numpy(dtype=np.float64)
+    areas = list(W.index)
+    try:
+        links = W.to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError("A table of neighbours holds ones and zeros.") from error
     if not np.isin(links, (0.0, 1.0)).all() or links.diagonal().any():
         raise DataError("Neighbours are ones and zeros, and no area is its own neighbour.")
     one_way = np.argwhere(links != links.T)
@@ -87,12 +91,18 @@ def _table(adjacent: object) -> pd.DataFrame:
             f"and ones, not {type(adjacent).__name__}."
         )
     areas = list(adjacent)
+    single = [area for area, each in adjacent.items() if not isinstance(each, (list, tuple, set))]
+    if single:
+        raise BayesmixedError(
+            f"The neighbours of {listed(single, 5)} are no list; write [] for none."
+        )
     unknown = [n for each in adjacent.values() for n in each if n not in adjacent]
     if unknown:
         raise DataError(
             f"These neighbours are no areas with neighbours of their own: {listed(unknown, 5)}."
         )
-    table = pd.DataFrame(0.0, index=areas, columns=areas)
+    place = {area: i for i, area in enumerate(areas)}
+    links = np.zeros((len(areas), len(areas)))
     for area, each in adjacent.items():
-        table.loc[area, list(each)] = 1.0
-    return table
+        links[place[area], [place[one] for one in each]] = 1.0
+    return pd.DataFrame(links, index=areas, columns=areas)

@@ -12,10 +12,8 @@ from bayesmixed._errors import DataError
 from bayesmixed.groups import Groups
 from bayesmixed.known import KnownCovariance
 from bayesmixed.series import Series
+from bayesmixed.spec import PROCESS
 from bayesmixed.structure import Structure
-
-#: The grouping of a process that stands for correlated residuals where the outcome is not normal.
-PROCESS = "residual"
 
 
 @dataclass(frozen=True)
@@ -28,13 +26,25 @@ class Between:
         The grouping's name.
     factor : array, shape (groups, rank), optional
         Of a known covariance.
+    variance : float
+        Mean over the groups of the known covariance's diagonal: the variance of a group for an
+        effect with standard deviation 1.
     series : Series, optional
         The groups as series, whose rows are the groups in the order of their labels.
     """
 
     group: str
     factor: NDArray[np.float64] | None = None
+    variance: float = 1.0
     series: Series | None = None
+
+    @property
+    def relates(self) -> bool:
+        """Whether any two groups are correlated."""
+        if self.factor is None:
+            return self.series is not None and bool(self.series.parameters)
+        K = self.factor @ self.factor.T
+        return bool(np.abs(K - np.diag(K.diagonal())).max() > 1e-12 * K.diagonal().max())
 
     def named(self, name: str) -> str:
         """Name of a structure's parameter in the posterior, such as ``phi_<group>``.
@@ -57,7 +67,8 @@ class Between:
             differs between its rows.
         """
         if isinstance(covariance, KnownCovariance):
-            return cls(groups.name, covariance.factor(groups.labels.tolist(), groups.name))
+            F = covariance.factor(groups.labels.tolist(), groups.name)
+            return cls(groups.name, F, float((F**2).sum(axis=1).mean()))
         columns = list(dict.fromkeys([*covariance.columns, covariance.within]))
         first = np.full(len(groups.labels), -1)
         first[groups.index[::-1]] = np.arange(len(frame))[::-1]
@@ -69,5 +80,8 @@ class Between:
                     f"{name!r} changes within a group of {groups.name!r}; {covariance} is about "
                     "groups that have one each."
                 )
-        series = Series.of(covariance, of_groups.reset_index(drop=True))
+        try:
+            series = Series.of(covariance, of_groups.reset_index(drop=True))
+        except DataError as error:
+            raise DataError(f"Among the groups of {groups.name!r}, a row each: {error}") from error
         return cls(groups.name, series=series)

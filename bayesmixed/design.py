@@ -219,7 +219,7 @@ class Design:
             raise BayesmixedError(
                 f"{what} takes groups that are independent of each other, but those of "
                 f"{listed(self.spec.covariances)} are correlated in this model (covariances=, or "
-                "a process in the place of residuals). predict() and effects() are right for it."
+                "a process in the place of residuals). Use predict() or effects()."
             )
 
     @property
@@ -319,11 +319,8 @@ def build_design(
         name: build_predictor(p, frame, name, ordered and name == family.parameters[0].name)
         for name, p in spec.predictors.items()
     }
-    if whole is not None and spec.covariances:
-        raise BayesmixedError(
-            "Groups that are correlated (covariances=) need all rows in memory; give a table."
-        )
-    predictors = {name: _related(p, spec, frame) for name, p in predictors.items()}
+    first = family.parameters[0].name
+    predictors[first] = _related(predictors[first], spec, frame)
     series = None if spec.residual is None else Series.of(spec.residual, frame)
     spreads = None if spec.residual is None else Spreads.of(spec.residual, frame)
     design = Design(
@@ -359,6 +356,15 @@ def _check_names(design: Design) -> None:
             )
         if "/" in groups.name:
             raise DataError(f"A grouping's name cannot hold '/': {groups.name!r}; rename it.")
+    correlations = [] if design.series is None else [p.name for p in design.series.parameters]
+    for random in design.predictors[names[0]].random:
+        if random.between is not None and random.between.series is not None:
+            correlations += [random.between.named(p.name) for p in random.between.series.parameters]
+    twice = sorted({name for name in correlations if correlations.count(name) > 1})
+    if twice:
+        raise DataError(
+            f"Two structures would both call a parameter {twice[0]!r}; rename a column."
+        )
     for parameter in design.spec.predictors:
         if parameter not in {p.name for p in design.family.parameters}:
             raise unknown(
@@ -377,8 +383,8 @@ def _check_row_effects(design: Design) -> None:
     )
     for predictor in design.predictors.values():
         for random in predictor.random:
-            own = random.between is None and len(random.groups.labels) == design.rows
-            if own and not several:
+            related = random.between is not None and random.between.relates
+            if len(random.groups.labels) == design.rows and not several and not related:
                 raise DataError(
                     f"Every row is its own group of {random.name!r}, and family "
                     f"{design.family.name} cannot tell such effects from its own variation. Use a "
@@ -393,7 +399,7 @@ def _check_same_groups(design: Design) -> None:
             shared = [effect for effect in one.effects if effect in other.effects]
             if (
                 shared
-                and one.between is other.between is None
+                and not any(r.between is not None and r.between.relates for r in (one, other))
                 and len(one.groups.labels) == len(other.groups.labels)
                 and parents(one.groups.index, other.groups.index) is not None
             ):

@@ -9,7 +9,6 @@ import pandas as pd
 
 from bayesmixed import formula
 from bayesmixed._errors import BayesmixedError, PriorError, listed, lookup
-from bayesmixed.between import PROCESS
 from bayesmixed.budget import VarianceBudget
 from bayesmixed.covariance import STRUCTURES
 from bayesmixed.family import Family
@@ -17,7 +16,7 @@ from bayesmixed.hierarchy import Hierarchy
 from bayesmixed.known import KnownCovariance
 from bayesmixed.links import Link
 from bayesmixed.priors import Prior
-from bayesmixed.spec import Grouping, ModelSpec, PredictorSpec, RandomTerm
+from bayesmixed.spec import PROCESS, Grouping, ModelSpec, PredictorSpec, RandomTerm
 from bayesmixed.structure import Structure
 
 type Covariances = Mapping[str, Structure | KnownCovariance | pd.DataFrame]
@@ -83,13 +82,18 @@ def build_spec(
             f"{family.parameters[0].name!r} is what the model's own formula is for; in parameters "
             f"give formulas for {listed(p.name for p in family.parameters[1:])}."
         )
-    related = dict(covariances or {})
+    related = covariances or {}
     if residual is not None:
         _check_residual(family, residual, "sigma" in others or sampling_sd is not None)
         if not (family.is_normal and family.working(2.0) == 2.0):
+            if any(term.grouping.name == PROCESS for term in first.random):
+                raise BayesmixedError(
+                    f"A grouping cannot be called {PROCESS!r} where residual= adds a process; "
+                    "rename the column."
+                )
             grouping = Grouping((residual.within, *residual.columns), PROCESS)
             first = replace(first, random=(*first.random, RandomTerm("1", grouping)))
-            related[PROCESS], residual = residual, None
+            related, residual = {**related, PROCESS: residual}, None
     given = dict(priors or {})
     budget = given.pop(BUDGET, None)
     for name, prior in given.items():
@@ -120,6 +124,11 @@ def _related(
     covariances: Covariances, predictor: PredictorSpec
 ) -> dict[str, Structure | KnownCovariance]:
     """Check that covariances are of groupings of the predictor, and can be of groups."""
+    if not isinstance(covariances, Mapping):
+        raise BayesmixedError(
+            f"covariances={covariances!r}: write covariances={{group: matrix or structure}}, such "
+            'as {"id": bm.kinship(pedigree)}.'
+        )
     groupings = {term.grouping.name: term for term in predictor.random}
     found: dict[str, Structure | KnownCovariance] = {}
     for group, covariance in covariances.items():
@@ -130,6 +139,10 @@ def _related(
         if not isinstance(covariance, Structure):
             found[group] = KnownCovariance.of(covariance, group)
             continue
+        if not covariance.within:
+            raise BayesmixedError(
+                f"{covariance} does not say whose groups are a series: within=, a column."
+            )
         if covariance.heterogeneous or covariance.by is not None:
             raise BayesmixedError(
                 f"{covariance}: effects of groups have one standard deviation, so heterogeneous= "

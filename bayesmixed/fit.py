@@ -27,6 +27,7 @@ from bayesmixed.links import LINKS
 from bayesmixed.names import suffix
 from bayesmixed.spec import ModelSpec
 from bayesmixed.stored_table import encode_table
+from bayesmixed.structure import Structure
 from bayesmixed.tables import formats
 
 _FORMAT = 1
@@ -306,10 +307,11 @@ class Fit:
         tree, table = self.tree.copy(), self.design.table
         columns, kinds = encode_table(table.frame)
         tree["data"] = xr.DataTree(columns)
+        structures = (self.spec.residual, *self.spec.covariances.values())
         own = [
             self.spec.family is not OURS.get(self.spec.family.name),
             self.spec.link is not LINKS.get(self.spec.link.name),
-            self.spec.residual is not None and not is_known(self.spec.residual),
+            any(isinstance(s, Structure) and not is_known(s) for s in structures),
         ]
         tree.attrs |= {
             "bayesmixed_format": _FORMAT,

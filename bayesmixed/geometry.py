@@ -105,6 +105,11 @@ def choose_centred(
         every = {}
         for name, share in shares.items():
             size = lookup(known, name, "grouping").size
+            if known[name].between is not None:
+                raise BayesmixedError(
+                    f"centered={name!r}: effects of groups that are correlated (covariances=) are "
+                    "sampled as standardised values."
+                )
             if not isinstance(share, int | float) or not 0 <= share <= 1:
                 raise BayesmixedError(
                     f"centered={{{name!r}: {share!r}}}: a number from 0 (standardised) to 1 (as "

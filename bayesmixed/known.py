@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 from zlib import compress, decompress
 
@@ -26,12 +27,12 @@ class KnownCovariance:
 
     Parameters
     ----------
-    labels : tuple
+    labels : tuple of str
         The groups.
     matrix : array, shape (groups, groups)
     """
 
-    labels: tuple[Any, ...]
+    labels: tuple[str, ...]
     matrix: Floats
 
     @classmethod
@@ -56,12 +57,16 @@ class KnownCovariance:
                 f"covariances={{{group!r}: ...}}: give a Structure, or a pandas.DataFrame whose "
                 f"index and columns are the labels of {group!r}, not {type(table).__name__}."
             )
-        if not table.index.is_unique or list(table.index) != list(table.columns):
+        labels = tuple(map(text_of, table.index))
+        if len(set(labels)) < len(labels) or labels != tuple(map(text_of, table.columns)):
             raise BayesmixedError(
                 f"The covariance of {group!r} needs each group once, in the index and in the same "
                 "order in the columns."
             )
-        matrix = np.asarray(table, dtype=np.float64)
+        try:
+            matrix = np.asarray(table, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"The covariance of {group!r} holds what is no number.") from error
         scale = float(np.abs(matrix).max(initial=0.0))
         if not np.isfinite(matrix).all() or np.abs(matrix - matrix.T).max(initial=0) > 1e-8 * scale:
             raise DataError(f"The covariance of {group!r} is not finite and symmetric.")
@@ -72,7 +77,7 @@ class KnownCovariance:
                 f"The covariance of {group!r} is not one: its least eigenvalue is {least:.3g}. "
                 "Distances are no covariances; use a structure such as Matern for these."
             )
-        return cls(tuple(table.index), matrix)
+        return cls(labels, matrix)
 
     def factor(self, labels: Sequence[Any], group: str) -> Floats:
         """F with F F' the covariance of these groups, shape (groups, rank).
@@ -82,14 +87,14 @@ class KnownCovariance:
         DataError
             If a group is not among those known.
         """
-        places = {str(label): i for i, label in enumerate(self.labels)}
-        missing = [label for label in labels if str(label) not in places]
+        places = {label: i for i, label in enumerate(self.labels)}
+        missing = [label for label in labels if text_of(label) not in places]
         if missing:
             raise DataError(
                 f"The covariance of {group!r} has no row for {listed(missing, 5)}; every group in "
                 "the data needs one."
             )
-        at = [places[str(label)] for label in labels]
+        at = [places[text_of(label)] for label in labels]
         values, vectors = np.linalg.eigh(self.matrix[np.ix_(at, at)])
         kept = values > _LEAST * values[-1]
         if kept.all():
@@ -99,8 +104,7 @@ class KnownCovariance:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the numbers are kept to the bit."""
         packed = b64encode(compress(np.ascontiguousarray(self.matrix, "<f8").tobytes())).decode()
-        labels = [label.item() if isinstance(label, np.generic) else label for label in self.labels]
-        return {"labels": labels, "matrix": packed}
+        return {"labels": list(self.labels), "matrix": packed}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> KnownCovariance:
@@ -122,3 +126,13 @@ class KnownCovariance:
     def __str__(self) -> str:
         """In words."""
         return f"a known matrix of {len(self.labels):,} groups"
+
+
+def text_of(label: Any) -> str:
+    """A label as it is compared: whole numbers, dates and combinations however they are held."""
+    if isinstance(label, tuple):
+        return ":".join(map(text_of, label))
+    if isinstance(label, date):
+        return str(pd.Index([pd.Timestamp(label)]).astype(str)[0])
+    whole = isinstance(label, float) and label.is_integer()
+    return str(int(label) if whole else label)

@@ -222,7 +222,7 @@ def row_variance(fit: Fit, random: RandomDesign, tail: str = "") -> Floats:
 
 def covariance(fit: Fit, random: RandomDesign, tail: str = "") -> Floats:
     """Covariance G of a grouping's effects, shape (chain, draw, effect, effect)."""
-    sd = fit.posterior[sd_name(tail, random.name)].to_numpy()
+    sd = fit.posterior[sd_name(tail, random.name)].to_numpy() * random.variance**0.5
     if not random.is_correlated:
         return np.asarray(sd[..., None] * np.eye(random.size) * sd[..., None, :])
     correlation = fit.posterior[f"cor{tail}_{random.name}"].to_numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bayesmixed._errors import StorageError
+from bayesmixed._errors import StorageError, listed
 from bayesmixed.data import Table
 from bayesmixed.design import Design, build_design
 from bayesmixed.family import Family
@@ -28,6 +29,7 @@ def load(
     family: Family | None = None,
     link: Link | None = None,
     residual: Structure | None = None,
+    covariances: Mapping[str, Structure] | None = None,
 ) -> Fit:
     """Read a fit that `Fit.save` wrote; or `NetworkFit.save`, or `MultivariateFit.save`.
 
@@ -35,9 +37,9 @@ def load(
     ----------
     path : path
         The file.
-    family, link, residual : optional
-        The family, link or residual structure of one's own that the model used; the package's are
-        found by name.
+    family, link, residual, covariances : optional
+        The family, link or structures of one's own that the model used; the package's are found
+        by name.
 
     Returns
     -------
@@ -76,12 +78,14 @@ def load(
     own_family, own_link, *own_residual = json.loads(tree.attrs["own"])
     _check_own(target, "family", values["family"], family, own_family)
     _check_own(target, "link", values["link"], link, own_link)
-    if any(own_residual) and residual is None:
+    if any(own_residual) and residual is None and covariances is None:
+        structures = [values["residual"], *values.get("covariances", {}).values()]
+        names = [s["structure"] for s in structures if s and "structure" in s]
         raise StorageError(
-            f"{path} uses the structure {values['residual']['structure']!r}, which is not one of "
-            "the package's or holds one; pass it: bm.load(path, residual=...)."
+            f"{path} uses the structure {listed(names)}, which is not one of the package's or "
+            "holds one; pass it: bm.load(path, residual=...), or covariances={group: ...}."
         )
-    spec = ModelSpec.from_dict(values, family, link, residual)
+    spec = ModelSpec.from_dict(values, family, link, residual, covariances)
     frame = decode_table(tree["data"].to_dataset(), json.loads(tree.attrs["columns"]))
     rows_and_parts = json.loads(tree.attrs.get("whole", "null"))
     whole = None

@@ -72,7 +72,7 @@ class Model:
         How the residuals of a patient's visits are correlated, such as
         ``bm.AR1(time="visit", within="Subject")``; see `covariance`. Where the outcome is not
         normal, a process with this structure is added to the linear predictor: one value for each
-        time of a patient, ``u_residual``, with standard deviation ``sd_residual``.
+        time of a patient, ``u_process``, with standard deviation ``sd_process``.
     covariances : mapping of str to DataFrame or Structure, optional
         How the groups of a grouping are correlated, by the grouping's name: a known matrix, such
         as `kinship` or `neighbours` give, whose index and columns are the groups' labels, or a
@@ -169,7 +169,11 @@ class Model:
         self.integrated = choose_integrated(self.design, centered, marginalize)
         self.centered = choose_centred(self.design, centered, self.integrated)
         series = self.design.series
-        found = (self.design.table.note, *(series.notes if series is not None else ()))
+        every = [] if series is None else [series]
+        for predictor in self.design.predictors.values():
+            related = [r.between for r in predictor.random if r.between is not None]
+            every += [between.series for between in related if between.series is not None]
+        found = (self.design.table.note, *(note for each in every for note in each.notes))
         self.notes: tuple[str, ...] = (*notes, *filter(None, found))
 
     @classmethod

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesmixed._errors import BayesmixedError, DataError, lookup
+from bayesmixed._errors import BayesmixedError, DataError, listed, lookup
 from bayesmixed.data import Missing, Table, check_columns, check_left, check_no_gaps, complete_rows
 from bayesmixed.design import Design, build_design, variables
 from bayesmixed.hierarchy import Hierarchy
@@ -242,6 +242,11 @@ def _check_possible(spec: ModelSpec) -> None:
         raise BayesmixedError(
             f"Correlated residuals ({spec.residual}) need every row in memory. Pass a table, such "
             "as pandas.read_parquet(...)."
+        )
+    if spec.covariances:
+        raise BayesmixedError(
+            f"Correlated groups ({listed(spec.covariances)}) need every row in memory. Pass a "
+            "table, such as pandas.read_parquet(...)."
         )
     if spec.kernel is None and not spec.is_exact:
         raise BayesmixedError(

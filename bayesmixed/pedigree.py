@@ -9,6 +9,7 @@ import pandas as pd
 
 from bayesmixed._errors import DataError, listed, lookup
 from bayesmixed.data import to_pandas
+from bayesmixed.known import text_of
 
 
 def kinship(pedigree: Any, id: str = "id", mother: str = "mother", father: str = "father") -> Any:
@@ -30,7 +31,7 @@ def kinship(pedigree: Any, id: str = "id", mother: str = "mother", father: str =
     Returns
     -------
     pandas.DataFrame
-        Shape (individuals, individuals), for ``Model(..., covariances={"id": ...})``.
+        Shape (individuals, individuals), labels as text; for ``Model(covariances={"id": ...})``.
 
     Raises
     ------
@@ -52,21 +53,39 @@ def kinship(pedigree: Any, id: str = "id", mother: str = "mother", father: str =
     frame = to_pandas(pedigree)
     for name in (id, mother, father):
         lookup({str(c): c for c in frame.columns}, name, "column of the pedigree")
-    if not frame[id].is_unique or frame[id].isna().any():
-        again = frame[id][frame[id].duplicated() | frame[id].isna()].tolist()
+    ids, mothers, fathers = (
+        [None if pd.isna(label) else text_of(label) for label in frame[name].tolist()]
+        for name in (id, mother, father)
+    )
+    if None in ids or len(set(ids)) < len(ids):
+        again = [label for label in dict.fromkeys(ids) if label is None or ids.count(label) > 1]
         raise DataError(f"A pedigree has one row for each individual: {listed(again, 5)}.")
-    pairs = zip(frame[mother].tolist(), frame[father].tolist(), strict=True)
-    parents = dict(zip(frame[id].tolist(), pairs, strict=True))
-    named = [p for pair in parents.values() for p in pair if not pd.isna(p) and p not in parents]
+    _check_founders(set(mothers) - set(ids), set(fathers) - set(ids))
+    parents: dict[Any, tuple[Any, Any]] = dict(
+        zip(ids, zip(mothers, fathers, strict=True), strict=True)
+    )
+    named = [p for pair in parents.values() for p in pair if p is not None and p not in parents]
     parents = dict.fromkeys(named, (None, None)) | parents
     order = _oldest_first(parents)
     place = {label: i for i, label in enumerate(order)}
     A = np.zeros((len(order), len(order)))
     for j, label in enumerate(order):
-        known = [place[p] for p in parents[label] if not pd.isna(p)]
+        known = [place[p] for p in parents[label] if p is not None]
         A[j, :j] = A[:j, j] = A[known, :j].sum(axis=0) / 2
         A[j, j] = 1.0 + (A[known[0], known[1]] / 2 if len(known) == 2 else 0.0)
     return pd.DataFrame(A, index=order, columns=order).loc[list(parents), list(parents)]
+
+
+def _check_founders(mothers: set[Any], fathers: set[Any]) -> None:
+    """Refuse what stands for an unknown parent, and would be everybody's ancestor."""
+    placeholders = {"0", "", ".", "-", "NA", "nan", "None", "unknown"}
+    strange = sorted((mothers | fathers) & placeholders | (mothers & fathers) - {None})
+    if strange:
+        raise DataError(
+            f"{listed(strange, 5)} among the parents, without a row of its own, would be an "
+            "ancestor of all that have it. A parent who is not known is missing (None, NaN); a "
+            "founder who is mother and father needs a row of its own."
+        )
 
 
 def _oldest_first(parents: dict[Any, tuple[Any, Any]]) -> list[Any]:
@@ -75,9 +94,11 @@ def _oldest_first(parents: dict[Any, tuple[Any, Any]]) -> list[Any]:
     done: set[Any] = set()
     left = list(parents)
     while left:
-        ready = [x for x in left if all(pd.isna(p) or p in done for p in parents[x])]
+        ready = [x for x in left if all(p is None or p in done for p in parents[x])]
         if not ready:
-            raise DataError(f"In this pedigree {listed(left, 5)} are among their own ancestors.")
+            raise DataError(
+                f"In this pedigree {listed(left, 5)} are their own ancestors, or descend from one."
+            )
         order += ready
         done |= set(ready)
         left = [x for x in left if x not in done]

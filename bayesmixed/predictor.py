@@ -70,6 +70,11 @@ class RandomDesign:
         return len(self.effects)
 
     @property
+    def variance(self) -> float:
+        """Variance of an average group for an effect with standard deviation 1."""
+        return 1.0 if self.between is None else self.between.variance
+
+    @property
     def is_correlated(self) -> bool:
         """Whether there is any correlation to estimate."""
         return any(len(block) > 1 for block in self.blocks)

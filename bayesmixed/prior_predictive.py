@@ -71,6 +71,10 @@ def _sample(design: Design, model: Any, draws: int, seed: int | None) -> Any:
 def _possible(design: Design, drawn: Any) -> NDArray[np.bool_]:
     """Which draws have outcomes: `Series.draw` gives none where correlations are impossible."""
     y = drawn["prior_predictive"]["y"].isel(chain=0).to_numpy()
+    if design.spec.covariances:
+        prior = drawn["prior"]
+        effects = [prior[f"u_{name}"].isel(chain=0).to_numpy() for name in design.spec.covariances]
+        return np.all([np.isfinite(u.reshape(len(y), -1)).all(axis=-1) for u in effects], axis=0)
     if design.series is None:
         return np.ones(len(y), dtype=bool)
     return np.asarray(~np.isnan(y).all(axis=-1))

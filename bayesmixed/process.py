@@ -14,6 +14,7 @@ from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
 
 from bayesmixed.correlated import factor
+from bayesmixed.edition import EDITION
 
 # Half the slopes of a factor's diagonal, as in the derivative of a Cholesky factor.
 _HALF = 0.5
@@ -170,9 +171,9 @@ class _CorrelateSlopes(Op):
 
 @register_funcify_default_op_cache_key(Correlate)
 def _correlate_to_numba(op: Correlate, node: Apply, **_: Any) -> Any:
-    return correlate, 1
+    return correlate, EDITION
 
 
 @register_funcify_default_op_cache_key(_CorrelateSlopes)
 def _slopes_to_numba(op: _CorrelateSlopes, node: Apply, **_: Any) -> Any:
-    return correlate_backward, 1
+    return correlate_backward, EDITION

@@ -15,6 +15,9 @@ from bayesmixed.links import LINKS, Link, get_link
 from bayesmixed.priors import Prior
 from bayesmixed.structure import Structure
 
+#: The grouping of a process that stands for correlated residuals where the outcome is not normal.
+PROCESS = "process"
+
 
 def quoted(name: str) -> str:
     """A column's name as it stands in a formula: in backquotes unless it is a plain word."""
@@ -221,6 +224,7 @@ class ModelSpec:
         family: Family | None = None,
         link: Link | None = None,
         residual: Structure | None = None,
+        covariances: Mapping[str, Structure] | None = None,
     ) -> ModelSpec:
         """Rebuild from `to_dict`.
 
@@ -228,8 +232,8 @@ class ModelSpec:
         ----------
         values : mapping
             What `to_dict` returned.
-        family, link, residual : optional
-            The user's own family, link or structure, where the names are not the package's.
+        family, link, residual, covariances : optional
+            The user's own family, link or structures, where the names are not the package's.
 
         Raises
         ------
@@ -247,6 +251,7 @@ class ModelSpec:
             )
             for name, p in values["predictors"].items()
         }
+        own = {**({} if residual is None else {PROCESS: residual}), **(covariances or {})}
         budget, structure = values["budget"], values.get("residual")
         return cls(
             response=values["response"],
@@ -266,9 +271,14 @@ class ModelSpec:
                 else budget["total_sd"],
                 budget["mass"],
             ),
-            residual=residual or (structure and structure_from(structure)),
+            residual=structure and (residual or structure_from(structure)),
             covariances={
-                n: structure_from(c) if "structure" in c else KnownCovariance.from_dict(c)
+                n: own.get(n) or _covariance_from(c)
                 for n, c in values.get("covariances", {}).items()
             },
         )
+
+
+def _covariance_from(values: Mapping[str, Any]) -> Structure | KnownCovariance:
+    """Rebuild from `to_dict` of either."""
+    return structure_from(values) if "structure" in values else KnownCovariance.from_dict(values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -103,7 +105,7 @@ def test_relationship_of_a_pedigree() -> None:
         [0.25, 0.625, 0.5625, 0.3125, 0.6875, 1.125],
     ]
     A = bm.kinship(pedigree)
-    order = [1, 2, 3, 4, 5, 6]
+    order = list("123456")
     np.testing.assert_array_equal(A.loc[order, order].to_numpy(), published)
 
 
@@ -114,6 +116,15 @@ def test_a_pedigree_without_sense_is_refused() -> None:
     twice = pd.DataFrame({"id": ["a", "a"], "mother": ["m", "m"], "father": [None, None]})
     with pytest.raises(bm.BayesmixedError, match="one row"):
         bm.kinship(twice)
+
+
+def test_what_stands_for_an_unknown_parent_is_no_founder() -> None:
+    zeros = pd.DataFrame({"id": [1, 2, 3], "mother": [0, 0, 1], "father": [0, 0, 2]})
+    with pytest.raises(bm.BayesmixedError, match="not known is missing"):
+        bm.kinship(zeros)
+    # Numbers that a gap made floats, and text, are the same individuals.
+    mixed = {"id": [1, 2, 3], "mother": [None, None, "1"], "father": [np.nan, np.nan, 2.0]}
+    assert list(bm.kinship(pd.DataFrame(mixed)).index) == ["1", "2", "3"]
 
 
 def test_neighbours_are_the_scaled_intrinsic_autoregression() -> None:
@@ -194,6 +205,60 @@ def test_a_fit_with_a_known_matrix_is_kept(related: Related, tmp_path) -> None:
     )
 
 
+def test_variances_are_those_of_an_average_group() -> None:
+    data = bm.datasets.load("pastes")
+    labels = sorted(data["batch"].unique())
+    nine = pd.DataFrame(9 * np.eye(len(labels)), labels, labels)
+    model = bm.Model("strength ~ 1 + (1 | batch)", data, covariances={"batch": nine})
+    fit = made.at(model, sd_batch=1.0, sigma=1.0)
+    report = bm.icc(fit)
+    assert report.table["mean"].to_numpy() == pytest.approx(0.9)
+    assert any("average group" in caveat for caveat in report.caveats)
+    share = bm.variance_components(fit).table["mean"].xs("share", level="quantity")
+    assert share["batch"].to_numpy() == pytest.approx(0.9)
+
+
+def test_a_process_is_beside_the_residual_of_its_family() -> None:
+    data = bm.datasets.load("epil").assign(high=lambda d: (d["y"] > 5).astype(int))
+    model = bm.Model(
+        "high ~ trt + (1 | subject)",
+        data,
+        family="bernoulli",
+        residual=bm.AR1(time="period", within="subject"),
+    )
+    fit = made.at(model, sd_subject=1.0, sd_process=2.0)
+    share = bm.variance_components(fit).table["mean"].xs("share", level="quantity")
+    total = 1 + 4 + np.pi**2 / 3
+    assert share["subject"].to_numpy() == pytest.approx(1 / total)
+    assert share["process"].to_numpy() == pytest.approx(4 / total)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damped(bm.AR1):
+    """A structure that the package does not have."""
+
+
+def test_a_process_with_a_structure_of_ones_own_is_kept(tmp_path) -> None:
+    structure = Damped(time="period", within="subject")
+    data = bm.datasets.load("epil")
+    fit = made.from_priors(bm.Model("y ~ trt", data, family="poisson", residual=structure), 3)
+    path = fit.save(tmp_path / "fit.nc")
+    with pytest.raises(bm.BayesmixedError, match="Damped"):
+        bm.load(path)
+    assert bm.load(path, residual=structure).spec.covariances == fit.spec.covariances
+
+
+def test_independent_effects_of_rows_stay_refused() -> None:
+    data = bm.datasets.load("epil").assign(high=lambda d: (d["y"] > 5).astype(int))
+    with pytest.raises(bm.BayesmixedError, match="own group"):
+        bm.Model(
+            "high ~ trt",
+            data,
+            family="bernoulli",
+            residual=bm.Independent(time="period", within="subject"),
+        )
+
+
 def test_reports_that_need_independent_groups_refuse(
     related: Related,
 ) -> None:
@@ -243,7 +308,7 @@ def test_a_process_of_counts_agrees_with_glmmtmb(seizures: Fit) -> None:
         draws = seizures.posterior["beta"].sel(term=term)
         assert float(draws.mean()) == pytest.approx(value, abs=0.15 * float(draws.std())), term
     for draws, value in (
-        (seizures.posterior["sd_residual"], 0.58901),
+        (seizures.posterior["sd_process"], 0.58901),
         (seizures.posterior["phi"], 0.687),
     ):
         low, high = np.quantile(draws, [0.1, 0.9])
@@ -253,8 +318,8 @@ def test_a_process_of_counts_agrees_with_glmmtmb(seizures: Fit) -> None:
 
 
 def test_a_process_has_the_names_of_residuals(seizures: Fit) -> None:
-    assert list(seizures.posterior) == ["beta", "sd_residual", "phi", "u_residual"]
-    assert seizures.posterior["u_residual"].sizes["residual"] == 236
+    assert list(seizures.posterior) == ["beta", "sd_process", "phi", "u_process"]
+    assert seizures.posterior["u_process"].sizes["process"] == 236
     report = bm.predict(seizures, bm.datasets.load("epil").head(2))
     assert np.isfinite(report.table["mean"]).all()
 
@@ -287,6 +352,7 @@ def test_effects_of_years_are_correlated_within_a_hospital() -> None:
     ("given", "message"),
     [
         ({"bath": pd.DataFrame([[1.0]])}, "bath"),
+        ("batch", "write covariances="),
         ({"batch": np.eye(10)}, "DataFrame"),
         ({"batch": pd.DataFrame(np.eye(2), index=["A", "A"], columns=["A", "A"])}, "once"),
         (
@@ -311,6 +377,11 @@ def test_correlated_groups_cannot_be_integrated_out() -> None:
     K = pd.DataFrame(np.eye(len(labels)), index=labels, columns=labels)
     with pytest.raises(bm.BayesmixedError, match="are sampled"):
         bm.Model("strength ~ 1 + (1 | batch)", data, covariances={"batch": K}, marginalize=True)
+
+
+def test_whole_numbers_are_alike_in_data_and_matrix() -> None:
+    K = KnownCovariance.of(pd.DataFrame(np.diag([1.0, 4.0]), [1.0, 2.0], [1.0, 2.0]), "id")
+    np.testing.assert_array_equal(K.factor([2, 1], "id"), np.diag([2.0, 1.0]))
 
 
 def test_a_singular_matrix_has_a_factor() -> None:

@@ -22,6 +22,7 @@ from bayesmixed.linpred import random_of
 from bayesmixed.reports._average_row import AverageRow, average_row
 from bayesmixed.reports._curve import curve
 from bayesmixed.reports._latent import is_own_scale, is_transformed, latent_residual, scale_name
+from bayesmixed.reports._levels import related_caveats
 from bayesmixed.reports._report import Picture, Report, convergence_caveats, interval
 
 type Floats = NDArray[np.float64]
@@ -352,7 +353,7 @@ def _caveats(fit: Fit, rows: AverageRow, draws: xr.Dataset) -> tuple[str, ...]:
             "Residuals of the same series are correlated as well; that is left out, and only what "
             "groups share counts."
         )
-    return tuple(found)
+    return (*found, *related_caveats(fit))
 
 
 def overdispersed_trials(rows: AverageRow) -> bool:

@@ -10,9 +10,21 @@ from numpy.typing import NDArray
 
 from bayesmixed._errors import BayesmixedError, listed
 from bayesmixed.design import Design
+from bayesmixed.fit import Fit
 from bayesmixed.groups import Groups, parents
 
 type Integers = NDArray[np.intp]
+
+
+def related_caveats(fit: Fit) -> tuple[str, ...]:
+    """What is not counted where groups are correlated."""
+    if not fit.spec.covariances:
+        return ()
+    return (
+        f"Groups of {listed(fit.spec.covariances)} are correlated: rows of different groups are "
+        "alike too, which this does not count. The variance is that of an average group (sd "
+        "squared times the mean diagonal of a known matrix).",
+    )
 
 
 def inside(design: Design, groups: Groups) -> tuple[Groups, ...]:

@@ -16,6 +16,7 @@ from bayesmixed.names import sd_name, suffix
 from bayesmixed.predictor import RandomDesign
 from bayesmixed.reports._average_row import cross_product, row_weights
 from bayesmixed.reports._latent import has_threshold, is_own_scale, is_transformed, scale_name
+from bayesmixed.reports._levels import related_caveats
 from bayesmixed.reports._report import Report, convergence_caveats, interval
 
 
@@ -90,7 +91,7 @@ def variance_components(fit: Fit) -> Report:
         f"Standard deviations, variances and correlations of the groups' effects on {scale}, and "
         "each level's share of the variance that the predictors leave (with varying slopes "
         "averaged over the rows in the data). Posterior means and 95 % equal-tailed intervals.",
-        convergence_caveats(fit),
+        (*related_caveats(fit), *convergence_caveats(fit)),
         ("Johnson (2014), Methods in Ecology and Evolution 5:944-946.",),
         {"intervals": partial(_picture, sds, f"standard deviation ({scale})")},
     )
