@@ -108,7 +108,7 @@ def choose_centred(
             if known[name].between is not None:
                 raise BayesmixedError(
                     f"centered={name!r}: effects of groups that are correlated (covariances=) are "
-                    "sampled as standardised values."
+                    "sampled as standardised values. Leave it out of centered."
                 )
             if not isinstance(share, int | float) or not 0 <= share <= 1:
                 raise BayesmixedError(

@@ -9,7 +9,7 @@ import pymc as pm
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesmixed._errors import PriorError
+from bayesmixed._errors import PriorError, listed
 from bayesmixed.design import Design
 from bayesmixed.graph import interpreted
 from bayesmixed.names import public_names
@@ -44,8 +44,8 @@ def prior_predictive(design: Design, model: Any, draws: int, seed: int | None) -
         possible = _possible(design, drawn)
     if int(possible.sum()) < draws:
         raise PriorError(
-            f"Hardly any draw from the priors of {design.spec.residual} has correlations that are "
-            "positive definite together; give narrower priors, or fewer bands."
+            f"Hardly any draw from the priors of {listed(_structures(design))} has correlations "
+            "that are positive definite together; give narrower priors, or fewer bands."
         )
     kept = np.flatnonzero(possible)[:draws]
     groups = {n: drawn[n].to_dataset().isel(draw=kept) for n in ("prior", "prior_predictive")}
@@ -69,12 +69,18 @@ def _sample(design: Design, model: Any, draws: int, seed: int | None) -> Any:
 
 
 def _possible(design: Design, drawn: Any) -> NDArray[np.bool_]:
-    """Which draws have outcomes: `Series.draw` gives none where correlations are impossible."""
+    """Which draws have outcomes and effects: there are none where correlations are impossible."""
     y = drawn["prior_predictive"]["y"].isel(chain=0).to_numpy()
-    if design.spec.covariances:
-        prior = drawn["prior"]
-        effects = [prior[f"u_{name}"].isel(chain=0).to_numpy() for name in design.spec.covariances]
-        return np.all([np.isfinite(u.reshape(len(y), -1)).all(axis=-1) for u in effects], axis=0)
-    if design.series is None:
-        return np.ones(len(y), dtype=bool)
-    return np.asarray(~np.isnan(y).all(axis=-1))
+    possible = np.ones(len(y), dtype=bool)
+    if design.series is not None:
+        possible &= ~np.isnan(y).all(axis=-1)
+    for name in design.spec.covariances:
+        u = drawn["prior"][f"u_{name}"].isel(chain=0).to_numpy()
+        possible &= np.isfinite(u).all(axis=(-2, -1))
+    return possible
+
+
+def _structures(design: Design) -> list[str]:
+    """What has correlations, in words."""
+    residual = [] if design.spec.residual is None else [design.spec.residual]
+    return [str(each) for each in (*residual, *design.spec.covariances.values())]

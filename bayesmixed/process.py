@@ -16,9 +16,6 @@ from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache
 from bayesmixed.correlated import factor
 from bayesmixed.edition import EDITION
 
-# Half the slopes of a factor's diagonal, as in the derivative of a Cholesky factor.
-_HALF = 0.5
-
 
 @njit(error_model="numpy")
 def _factor(P, m, L):
@@ -37,7 +34,7 @@ def _rest(r):
 
 @njit(error_model="numpy")
 def correlate(P, z, order, lengths, counts):
-    """X = L z in every series, with L the factor of its pattern's correlations P.
+    """Values x = L z of every series, with L the factor of its pattern's correlations P.
 
     Parameters
     ----------
@@ -77,7 +74,7 @@ def _factor_backward(L, d_L, m, d_P):
         for j in range(i + 1):
             for k in range(i, m):
                 S[i, j] += L[k, i] * d_L[k, j]
-            S[i, j] *= _HALF
+            S[i, j] *= 0.5
             S[j, i] = S[i, j]
     # L'^-1 S L^-1, column by column and then row by row.
     for j in range(m):
