@@ -153,7 +153,7 @@ def eliminate(tree, records, rhs, T, precision):
 @njit(fastmath=FAST, error_model="numpy")
 def _innermost(tree, starts, records, rhs, T, precision, K, h):
     """Fill in T'Z'WZT (its upper half) and T'Z'Wr, summed over each group's records."""
-    F, v = level_of(tree, starts, 0, K, h)
+    F, v = level_of(tree, starts, np.int64(0), K, h)
     f, n = v.shape
     weight = precision[records.stratum]
     total, sums = np.zeros((f, f, n)), np.zeros((f, n))
@@ -163,8 +163,9 @@ def _innermost(tree, starts, records, rhs, T, precision, K, h):
         for b in range(a, f):
             for r in range(len(weight)):
                 total[a, b, records.leaf[r]] += weight[r] * records.ZZ[a, b, r]
-            if b > a:
-                total[b, a] = total[a, b]
+            # A loop: numba takes seconds to compile an assignment to a slice.
+            for g in range(n):
+                total[b, a, g] = total[a, b, g]
     half = np.zeros(n)
     for b in range(f):
         for c in range(f):
@@ -249,7 +250,8 @@ def moments(tree, K, h):
                     for g in range(n):
                         V[a, b, g] = V_up[a - q, b - q, above[g]]
         for i in range(q - 1, -1, -1):
-            m[i] = v[i]
+            for g in range(n):
+                m[i, g] = v[i, g]
             for c in range(i + 1, f):
                 subtract(m[i], F[i, c], m[c])
             for g in range(n):

@@ -45,13 +45,16 @@ def log_density(z, gradient, program):
     ----------
     z, gradient : array, shape (size,)
     program : array of int
-        `pointers` to a `Program`, and the address of the likelihood behind them: the family's
-        kernel, or that with effects integrated out (see `marginal`).
+        `pointers` to a `Program`, those to the effects that are to be drawn or to nothing, and the
+        address of the likelihood: the family's kernel, or that with effects integrated out (see
+        `marginal`).
     """
     shape = integers(program, SHAPE)
     unit = floats(program, UNIT)
-    x = floats(program, ORIGIN) + unit * z
-    gradient[:] = 0.0
+    origin, x = floats(program, ORIGIN), np.empty(len(z))
+    # Loops: numba takes long to compile sums and products of arrays.
+    for i in range(len(z)):
+        x[i], gradient[i] = origin[i] + unit[i] * z[i], 0.0
     values, slopes, total = parameters_of(x, gradient, program)
     T, F, at_T, lkj_density = factors_of(x, values, program)
     u, at_u, out, prior = forms_of(x, values, F, at_T, program)
@@ -63,20 +66,21 @@ def log_density(z, gradient, program):
     else:
         total += _kernel(out, d_out, program)
     effects = rows_of(integers(program, EFFECTS), 5)
-    means, every = _means(effects), len(integers(program, FORMS)) // 5
+    means, every = _means(effects), np.int64(len(integers(program, FORMS)) // 5)
     backward(means, every, values, u, d_values, d_u, at_u, d_out, program)
     for e in range(len(effects) - 1, -1, -1):
         effects_backward(
             e, x, gradient, F, d_F, at_T, values, d_values, d_u, at_u, out, d_out, program
         )
-        first = effects[e, 4]
+        first = np.int64(effects[e, 4])
         if first >= 0:
             last = first + effects[e, 1]
             backward(first, last, values, u, d_values, d_u, at_u, d_out, program)
     factors_backward(x, gradient, F, d_F, d_T, at_T, values, d_values, program)
     for j in range(len(values)):
         gradient[j] += d_values[j] * slopes[j]
-    gradient *= unit
+    for i in range(len(z)):
+        gradient[i] *= unit[i]
     return total
 
 
@@ -97,7 +101,7 @@ def parameters_of(x, gradient, program):
 @njit
 def _means(effects):
     """Number of forms that are means of sampled values; they stand first."""
-    count = 0
+    count = np.int64(0)
     for e in range(len(effects)):
         if effects[e, 4] >= 0:
             count += effects[e, 1]
@@ -111,7 +115,7 @@ def forms_of(x, values, F, at_T, program):
     at_u, out, total = places_of(program), np.empty(size_of(program)), 0.0
     u = np.empty(at_u[-1])
     for e in range(len(effects)):
-        first = effects[e, 4]
+        first = np.int64(effects[e, 4])
         if first >= 0:
             forward(first, first + effects[e, 1], values, u, at_u, out, program)
         total += values_of(e, x, F, at_T, values, u, at_u, out, program)

@@ -11,6 +11,7 @@ Examples
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Mapping
 from math import log as ln
 from math import pi
@@ -427,3 +428,13 @@ def get_family(family: str | Family) -> Family:
     if isinstance(family, Family):
         return family
     return BETWEEN[family] if family in BETWEEN else lookup(FAMILIES, family, "family")
+
+
+def _by_name(family: Family) -> tuple[Any, ...]:
+    """How a family is pickled: the package's own by name, which the package tells by identity."""
+    if OURS.get(family.name) is family:
+        return get_family, (family.name,)
+    return copyreg.__newobj__, (Family,), vars(family)  # type: ignore[attr-defined]
+
+
+copyreg.pickle(Family, _by_name)

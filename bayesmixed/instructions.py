@@ -113,7 +113,8 @@ class Program(NamedTuple):
 
 
 FLOAT_FIELDS = 19
-# Places of the arrays among the pointers.
+# Places of the arrays among the pointers. Of numpy's type: numba would compile what is called with
+# a number of Python's again for every number.
 (
     ORIGIN,
     UNIT,
@@ -156,7 +157,8 @@ FLOAT_FIELDS = 19
     PAIR_STRATUM,
     PAIR_FIRST,
     PAIR_SECOND,
-) = range(len(Program._fields))
+    NOISE,  # behind the program: where effects are drawn, or nothing
+) = np.arange(len(Program._fields) + 1)
 
 
 @njit

@@ -8,12 +8,15 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
+from numba.core.caching import FunctionCache
+from numpy.typing import NDArray
 
 from bayesmixed.design import Design
 from bayesmixed.edition import EDITION, on_disk
@@ -25,7 +28,7 @@ from bayesmixed.integration import gaussian_program
 from bayesmixed.layout import Priors, lay_out
 from bayesmixed.likelihoods import KERNELS
 from bayesmixed.logdensity import Floats, LogDensity
-from bayesmixed.marginal import draw_effects, likelihood
+from bayesmixed.marginal import likelihood
 from bayesmixed.native import LOGP
 from bayesmixed.pointers import pointers
 from bayesmixed.program import kernel_program
@@ -56,46 +59,61 @@ def state(
     else:
         program = kernel_program(design, layout, KERNELS[name])
         kernel = KERNELS[name].entry().address
-    return machine(program, kernel, Recovery(design, layout, program, tuple(integrated)))
+    machine = Machine(program, kernel)
+    recovery = Recovery(design, layout, tuple(integrated), machine.draw)
+    note = _note(design, program)
+    start = np.zeros(layout.size)
+    return LogDensity(start, machine, recovery, _entry, machine.where, tuple(program), note)
 
 
-def machine(program: Program, kernel: int, recovery: Recovery) -> LogDensity:
-    """A program as what the sampler takes.
+@dataclass(frozen=True)
+class Machine:
+    """A program, evaluated by the machine code.
 
     Parameters
     ----------
     program : Program
     kernel : int
         Address of the likelihood: the family's kernel, or that with effects integrated out.
-    recovery : Recovery
-        How draws become variables.
     """
-    where = np.concatenate([pointers(program), [kernel]])
-    start = np.zeros(recovery.layout.size)
 
-    def evaluate(x: Floats) -> tuple[float, Floats]:
-        value, gradient = np.empty(1), np.empty(len(x))
-        point = np.ascontiguousarray(x, dtype=np.float64)
+    program: Program
+    kernel: int
+
+    @cached_property
+    def where(self) -> NDArray[np.int64]:
+        """Where the machine code finds the program, effects to be drawn (none), and the kernel."""
+        return np.append(pointers((*self.program, np.empty(0))), self.kernel)
+
+    def __call__(self, z: Floats) -> tuple[float, Floats]:
+        """Log-density and its gradient at a point of shape (size,)."""
+        return self._run(z, self.where)
+
+    def draw(self, z: Floats, effects: Floats) -> None:
+        """Draw the integrated effects given all else; see `Recovery`."""
+        where = self.where.copy()
+        where[-3:-1] = effects.ctypes.data, effects.size
+        self._run(z, where)
+
+    def _run(self, z: Floats, where: NDArray[np.int64]) -> tuple[float, Floats]:
+        value, gradient = np.empty(1), np.empty(len(z))
+        point = np.ascontiguousarray(z, dtype=np.float64)
         arrays = (point, gradient, value, where)
-        _entry().ctypes(len(x), *(a.ctypes.data_as(t) for a, t in zip(arrays, _TYPES, strict=True)))
+        _entry().ctypes(len(z), *(a.ctypes.data_as(t) for a, t in zip(arrays, _TYPES, strict=True)))
         return float(value[0]), gradient
 
-    return LogDensity(
-        start, evaluate, recovery, _entry, where, tuple(program), _note(program, recovery)
-    )
 
-
-def _note(program: Program, recovery: Recovery) -> str:
+def _note(design: Design, program: Program) -> str:
     """How many distinct rows the likelihood has, where that is fewer than there are rows."""
-    rows, distinct = recovery.design.rows, int(program.shape[1])
+    rows, distinct = design.rows, int(program.shape[1])
     return f"{rows:,} rows -> {distinct:,} distinct ones" if 0 < distinct < rows else ""
 
 
 _DOUBLES = ctypes.POINTER(ctypes.c_double)
 _TYPES: tuple[Any, ...] = (_DOUBLES, _DOUBLES, _DOUBLES, ctypes.POINTER(ctypes.c_int64))
 
-# Address and length of every array, and the kernel's address.
-_LENGTH = 2 * len(Program._fields) + 1
+# Address and length of every array and of the effects to be drawn, and the kernel's address.
+_LENGTH = 2 * len(Program._fields) + 3
 
 
 @cache
@@ -113,10 +131,13 @@ def _prepare(*modules: str) -> None:
     its parts are linked than in those that load it, and another rounding makes other draws from
     the same seed.
     """
-    kept = draw_effects().stats.cache_path
+    try:
+        kept = Path(FunctionCache(compiled).cache_path)
+    except RuntimeError:  # no place that can be written
+        return
     started = {}
-    for module in modules if kept else ():
-        mark = Path(kept) / f"bayesmixed-{module}-{EDITION}-{numba.__version__}"
+    for module in modules:
+        mark = kept / f"bayesmixed-{module}-{EDITION}-{numba.__version__}"
         if not mark.exists():
             code = f"from bayesmixed.{module} import compiled; compiled()"
             command, quiet = [sys.executable, "-c", code], subprocess.DEVNULL

@@ -1,4 +1,4 @@
-"""The likelihood of a program whose normal effects are integrated out, and draws of these effects.
+"""The likelihood of a program whose normal effects are integrated out, or draws of these effects.
 
 It is machine code of its own, which the log-density calls by its address.
 """
@@ -9,13 +9,12 @@ from functools import cache
 
 import numba
 import numpy as np
-from numba import njit, types
+from numba import njit
 
 from bayesmixed.edition import EDITION, on_disk
-from bayesmixed.elimination import Records, Tree, draw, eliminate
-from bayesmixed.evaluator import forms_of, parameters_of
+from bayesmixed.elimination import Records, Tree
 from bayesmixed.glue import Glue, glue
-from bayesmixed.group_effects import factors_of, places_of_factors
+from bayesmixed.group_effects import places_of_factors
 from bayesmixed.instructions import (
     COUNTS,
     FORMS,
@@ -24,6 +23,7 @@ from bayesmixed.instructions import (
     LINK,
     LINK_COLUMN,
     LINK_RECORD,
+    NOISE,
     PAIR,
     PAIR_FIRST,
     PAIR_SECOND,
@@ -47,8 +47,11 @@ from bayesmixed.instructions import (
     ZZ,
     rows_of,
 )
-from bayesmixed.normal import Coupling, Totals, integrated, residuals
+from bayesmixed.normal import Coupling, Totals, integrated
 from bayesmixed.pointers import CALLED, CALLED_WITH, addresses, floats, integers
+
+# Places of what the likelihood is called with; see `evaluator`.
+_VALUES, _U, _T, _OUT, _D_VALUES, _D_U, _D_T, _D_OUT, _PROGRAM = np.arange(CALLED_WITH // 2)
 
 
 @glue
@@ -102,113 +105,82 @@ def _gaussian(values, T, at_T, out, program):
     return tree, records, totals, coupling, whole, delta, log_sigma
 
 
-@glue
-def _likelihood(where):
-    """Density and slopes, of and into the arrays whose addresses `evaluator` gives."""
-    values, u, T, out = floats(where, 0), floats(where, 1), floats(where, 2), floats(where, 3)
-    d_values, d_u, d_T = floats(where, 4), floats(where, 5), floats(where, 6)
-    d_out, program = floats(where, 7), addresses(where, 8)
-    forms, at_T = rows_of(integers(program, FORMS), 5), places_of_factors(program)
-    shape, terms = integers(program, SHAPE), integers(program, TERMS)
-    sizes, levels = integers(program, SIZES), integers(program, LEVELS)
-    tree, records, totals, coupling, whole, delta, log_sigma = _gaussian(
-        values, T, at_T, out, program
-    )
-    d_whole, d_delta = np.empty_like(whole), np.empty_like(delta)
-    begin = forms[shape[3], 1]
-    d_log_sigma = np.empty(len(log_sigma))
-    value = integrated(
-        tree,
-        records,
-        totals,
-        coupling,
-        whole,
-        delta,
-        u,
-        log_sigma,
-        d_whole,
-        d_delta,
-        d_u,
-        d_log_sigma,
-    )
-    for a in range(len(delta)):
-        d_values[terms[a]] += d_delta[a]
-    for s in range(len(log_sigma)):
-        d_out[begin + s] += d_log_sigma[s]
-    first = 0
-    for level in range(len(levels)):
-        q, at = sizes[level], at_T[levels[level]]
-        for i in range(q):
-            for j in range(i + 1):
-                d_T[at + i * q + j] += d_whole[first + i, first + j]
+@njit(error_model="numpy")
+def _scaled(z, tree, T):
+    """Standardised effects, level by level (groups, effects), times their covariances' factors."""
+    at, first = 0, 0
+    for level in range(len(tree.sizes)):
+        q = tree.sizes[level]
+        for _ in range(tree.counts[level]):
+            for k in range(q - 1, -1, -1):
+                value = 0.0
+                for j in range(k + 1):
+                    value += T[first + k, first + j] * z[at + j]
+                z[at + k] = value
+            at += q
         first += q
-    return value
 
 
 @cache
 def likelihood():
-    """The compiled `_likelihood`, whose address goes behind a program."""
+    """The compiled likelihood, whose address goes behind a program.
+
+    It writes density and slopes, of and into the arrays whose addresses `evaluator` gives. Where
+    there is room for them behind the program, effects are drawn from their posterior given all
+    else, instead of the slopes; standard normal numbers stand in their place.
+    """
     edition = EDITION
 
-    def run(where):
+    def run(pointers):
         # The edition has to be mentioned to be part of what numba knows the function by.
-        return _likelihood(numba.carray(where, CALLED_WITH)) if edition else 0.0
+        where = numba.carray(pointers, CALLED_WITH if edition else 0)
+        values, u, T = floats(where, _VALUES), floats(where, _U), floats(where, _T)
+        d_values, d_u, d_T = floats(where, _D_VALUES), floats(where, _D_U), floats(where, _D_T)
+        out, d_out = floats(where, _OUT), floats(where, _D_OUT)
+        program = addresses(where, _PROGRAM)
+        forms, at_T = rows_of(integers(program, FORMS), 5), places_of_factors(program)
+        shape, terms = integers(program, SHAPE), integers(program, TERMS)
+        sizes, levels = integers(program, SIZES), integers(program, LEVELS)
+        tree, records, totals, coupling, whole, delta, log_sigma = _gaussian(
+            values, T, at_T, out, program
+        )
+        d_whole, d_delta = np.empty_like(whole), np.empty_like(delta)
+        begin = forms[shape[3], 1]
+        d_log_sigma, noise = np.empty(len(log_sigma)), floats(program, NOISE)
+        value = integrated(
+            tree,
+            records,
+            totals,
+            coupling,
+            whole,
+            delta,
+            u,
+            log_sigma,
+            d_whole,
+            d_delta,
+            d_u,
+            d_log_sigma,
+            noise,
+        )
+        if len(noise):
+            _scaled(noise, tree, whole)
+            return value
+        for a in range(len(delta)):
+            d_values[terms[a]] += d_delta[a]
+        for s in range(len(log_sigma)):
+            d_out[begin + s] += d_log_sigma[s]
+        first = 0
+        for level in range(len(levels)):
+            q, at = sizes[level], at_T[levels[level]]
+            for i in range(q):
+                for j in range(i + 1):
+                    d_T[at + i * q + j] += d_whole[first + i, first + j]
+            first += q
+        return value
 
     return on_disk(lambda cache: numba.cfunc(CALLED, cache=cache, pipeline_class=Glue)(run))
 
 
-@glue
-def _draw_effects(points, noise, program):
-    """Draw the integrated effects from their posterior, given draws of all else.
-
-    Parameters
-    ----------
-    points : array, shape (draws, size)
-        Unconstrained draws.
-    noise : array, shape (draws, effects of all groups)
-        Standard normal numbers; the effects take their place, level by level, inside out.
-    """
-    sizes = integers(program, SIZES)
-    counts = integers(program, COUNTS)
-    levels = integers(program, LEVELS)
-    scratch = np.empty(points.shape[1])
-    for i in range(len(points)):
-        values, _, _ = parameters_of(points[i], scratch, program)
-        T, F, at_T, _ = factors_of(points[i], values, program)
-        u, _, out, _ = forms_of(points[i], values, F, at_T, program)
-        tree, records, totals, coupling, whole, delta, log_sigma = _gaussian(
-            values, T, at_T, out, program
-        )
-        rhs, _ = residuals(records, totals, coupling, delta, u)
-        K, h, _ = eliminate(tree, records, rhs, whole, np.exp(-2.0 * log_sigma))
-        draw(tree, K, h, noise[i])
-        at, first = 0, 0
-        for level in range(len(levels)):
-            q = sizes[level]
-            for _ in range(counts[level]):
-                for k in range(q - 1, -1, -1):
-                    value = 0.0
-                    for j in range(k + 1):
-                        value += whole[first + k, first + j] * noise[i, at + j]
-                    noise[i, at + k] = value
-                at += q
-            first += q
-
-
-@cache
-def draw_effects():
-    """The compiled `_draw_effects`; numba finds it on disk unless the edition changed."""
-    edition = EDITION
-
-    def run(points, noise, program):
-        if edition:
-            _draw_effects(points, noise, program)
-
-    return on_disk(lambda cache: njit(cache=cache, pipeline_class=Glue)(run))
-
-
 def compiled():
-    """Compile all of it, or load it from disk."""
+    """Compile it, or load it from disk."""
     likelihood()
-    points, where = types.Array(types.float64, 2, "C"), types.Array(types.int64, 1, "C")
-    draw_effects().compile((points, points, where))

@@ -367,7 +367,7 @@ class Model:
         """Sample with nutpie, showing what the user waits for."""
         console = Console(stderr=True, quiet=not settings.progress)
         with console.status("Compiling the model"):
-            density = self._density()
+            density = self._density
             density(density.start)
         if density.note:
             console.print(density.note, highlight=False)
@@ -378,8 +378,12 @@ class Model:
 
         return run_pymc(self.design, self.pymc, settings)
 
+    @cached_property
     def _density(self) -> LogDensity:
-        """The log-density: from compiled parts where there are such, or else the PyMC graph's."""
+        """The log-density: from compiled parts where there are such, or else the PyMC graph's.
+
+        Kept, because it takes a pass over all rows.
+        """
         program = state(self.design, self._priors, self.centered, self.integrated)
         if program is not None:
             return program
@@ -392,6 +396,10 @@ class Model:
 
         units = preconditioner(self.design, self._priors)
         return log_density(self.pymc, public_names(self.design), units)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the log-density, which holds addresses in the memory of this process."""
+        return {k: v for k, v in vars(self).items() if k != "_density"}
 
     def __str__(self) -> str:
         """The model in a few lines."""

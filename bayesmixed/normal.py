@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bayesmixed.elimination import (
     FAST,
     add,
+    draw,
     eliminate,
     level_of,
     moments,
@@ -147,11 +148,12 @@ def integrated(
     d_delta,
     d_u,
     d_log_sigma,
+    noise,
 ):
-    """Log-density of the outcome with the effects integrated out, and its gradient.
+    """Log-density of the outcome with the effects integrated out, and its gradient or their draws.
 
     Constants are left out. Gradients are written to `d_T`, `d_delta` and `d_log_sigma`, and added
-    to `d_u`.
+    to `d_u`; none where effects are drawn.
 
     Parameters
     ----------
@@ -165,6 +167,8 @@ def integrated(
         The sampled effects.
     log_sigma : array, shape (strata,)
         Logarithms of the errors' standard deviations.
+    noise : array, flat
+        Where effects are to be drawn, see `elimination.draw`; of length 0 for the gradient.
     """
     p, f = len(delta), len(T)
     precision = np.exp(-2.0 * log_sigma)
@@ -183,6 +187,9 @@ def integrated(
     if f:
         K, h, quadratic = eliminate(tree, records, rhs, T, precision)
         value += quadratic
+        if len(noise):
+            draw(tree, K, h, noise)
+            return value
         mean, cov = moments(tree, K, h)
         _expected(tree, records, rhs, T, precision, mean, cov, squares, d_T, d_delta, fitted)
     for s in range(len(log_sigma)):
@@ -198,7 +205,7 @@ def integrated(
 @njit(fastmath=FAST, error_model="numpy")
 def _expected(tree, records, rhs, T, precision, mean, cov, squares, d_T, d_delta, fitted):
     """Posterior means of the joint log-density's gradient, summed over the records."""
-    V, m = level_of(tree, starts_of(tree), 0, cov, mean)
+    V, m = level_of(tree, starts_of(tree), np.int64(0), cov, mean)
     f, p, n = len(T), len(d_delta), len(records.leaf)
     weight = precision[records.stratum]
     if n != V.shape[2]:

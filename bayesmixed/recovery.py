@@ -6,7 +6,7 @@ all variables have their joint distribution.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,19 +15,13 @@ from numpy.typing import NDArray
 from bayesmixed import lkj
 from bayesmixed.design import Design
 from bayesmixed.groups import parents
-from bayesmixed.instructions import Program
 from bayesmixed.layout import Layout
-from bayesmixed.marginal import draw_effects
 from bayesmixed.names import effect_names, public_names, sd_name, suffix
-from bayesmixed.pointers import pointers
 from bayesmixed.predictor import INTERCEPT
 from bayesmixed.program import Population, population
 from bayesmixed.univariate import constrain
 
 type Floats = NDArray[np.float64]
-
-# Numbers that are worked on at once.
-_CHUNK = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -38,15 +32,17 @@ class Recovery:
     ----------
     design : Design
     layout : Layout
-    program : Program
     levels : tuple of str
         Groupings whose effects are integrated out, from the inside out.
+    draw : callable
+        Takes a draw of shape (size,) and standard normal numbers, in whose place it writes the
+        effects that were integrated out: level by level, group by group.
     """
 
     design: Design
     layout: Layout
-    program: Program
-    levels: tuple[str, ...] = ()
+    levels: tuple[str, ...]
+    draw: Callable[[Floats, Floats], None]
 
     def __call__(self, z: Floats, rng: np.random.Generator) -> dict[str, Floats]:
         """Variables of the posterior.
@@ -73,7 +69,7 @@ class Recovery:
                 found |= self._predictor(name, x, scalars)
             elif name in scalars:
                 found[name] = scalars[name]
-        found |= self._integrated(x, rng)
+        found |= self._integrated(z, rng)
         return {name: found[name] for name in public_names(self.design)}
 
     def _predictor(self, name: str, x: Floats, scalars: Mapping[str, Floats]) -> dict[str, Floats]:
@@ -143,23 +139,18 @@ class Recovery:
                     mean[..., k] += values[outer][:, inside, around.effects.index(effect)]
         return mean
 
-    def _integrated(self, x: Floats, rng: np.random.Generator) -> dict[str, Floats]:
+    def _integrated(self, z: Floats, rng: np.random.Generator) -> dict[str, Floats]:
         """Draws of the effects that were integrated out."""
         randoms = [self.layout.effects[f"_{name}"].random for name in self.levels]
         sizes = [len(r.groups.labels) * r.size for r in randoms]
         if not sizes:
             return {}
-        total = np.empty((len(x), sum(sizes)))
-        # No likelihood is called here; its address is only the end of the list.
-        where = np.append(pointers(self.program), 0)
-        step = max(1, _CHUNK // total.shape[1])
-        for first in range(0, len(x), step):
-            part = total[first : first + step]
-            rng.standard_normal(out=part)
-            draw_effects()(np.ascontiguousarray(x[first : first + step]), part, where)
+        total = rng.standard_normal((len(z), sum(sizes)))
+        for point, effects in zip(z, total, strict=True):
+            self.draw(point, effects)
         pieces = np.split(total, np.cumsum(sizes)[:-1], axis=1)
         return {
-            f"u_{r.name}": piece.reshape((len(x), -1, r.size))
+            f"u_{r.name}": piece.reshape((len(z), -1, r.size))
             for r, piece in zip(randoms, pieces, strict=True)
         }
 

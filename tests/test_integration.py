@@ -128,7 +128,7 @@ def _log_prior(model, layout, x, values):
 
 
 def test_density_is_the_dense_normal_ones(model):
-    density = model._density()
+    density = model._density
     layout = density.recover.layout
     y = model.design.family.working(model.design.y)
     found, expected = [], []
@@ -144,7 +144,7 @@ def test_density_is_the_dense_normal_ones(model):
 
 
 def test_gradient_is_the_slope_of_the_density(model):
-    density = model._density()
+    density = model._density
     x = _points(density, 1)[0]
     gradient = density(x)[1]
     steps = 1e-5 * np.eye(len(x))
@@ -160,7 +160,7 @@ def test_effects_are_drawn_from_their_conditional_posterior(model):
     if not model.integrated:
         assert not model.design.groups
         return
-    density = model._density()
+    density = model._density
     x = _points(density, 1, spread=0.3)
     draws = 20_000
     recovered = density.recover(np.repeat(x, draws, axis=0), np.random.default_rng(2))

@@ -102,7 +102,7 @@ def _same(one, other, rtol=1e-10):
         assert left[1].prior.distribution == right[1].prior.distribution
         given = [[v for _, v in side[1].prior.parameters] for side in (left, right)]
         np.testing.assert_allclose(given[0], given[1], rtol=1e-12, atol=1e-13)
-    left, right = one._density(), other._density()
+    left, right = one._density, other._density
     for seed in range(3):
         x = np.random.default_rng(seed).normal(scale=0.4, size=left.size)
         (value, gradient), (expected, slope) = right(x), left(x)
@@ -296,11 +296,11 @@ def test_memory_does_not_hold_all_rows():
     parts = 20
     data = dd.from_map(_made, range(parts), meta=_made(0, 1).iloc[:0])
     # Whatever is loaded once is no part of what is measured.
-    bm.Model("y ~ x + (x | g)", _parts(_made(0, 5000)))._density()
+    assert bm.Model("y ~ x + (x | g)", _parts(_made(0, 5000)))._density
     with dask.config.set(scheduler="synchronous"):
         tracemalloc.start()
         model = bm.Model("y ~ x + (x | g)", data)
-        density = model._density()
+        density = model._density
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert model.design.rows == 3_000_000

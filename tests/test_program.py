@@ -133,13 +133,13 @@ def _strip(name):
 
 def _to_point(model, values):
     """A program's point from PyMC's unconstrained values."""
-    layout = model._density().recover.layout
+    layout = model._density.recover.layout
     return (_to_numbers(model, values) - layout.origin) / layout.unit
 
 
 def _to_numbers(model, values):
     """PyMC's unconstrained values (or their gradient) in the order of a program's point."""
-    layout = model._density().recover.layout
+    layout = model._density.recover.layout
     bare = {_strip(name): np.asarray(value) for name, value in values.items()}
     x = np.full(layout.size, np.nan)
     for i, name in enumerate(layout.encoded):
@@ -168,7 +168,7 @@ def _number(model, name, values):
             return values[f"slopes{tail}"][at]
         return {"age": values["slopes_0_Cauchy"]}.get(inner, values["slopes_1_Normal"])[0]
     if stem.startswith("sd_"):
-        for key, e in model._density().recover.layout.effects.items():
+        for key, e in model._density.recover.layout.effects.items():
             own = effect_names(e.tail, e.random)
             if name in own:
                 if f"sd{key}" in values:
@@ -189,7 +189,7 @@ def _points(pymc_model, count):
 
 
 def test_density_and_gradient_are_the_pymc_models(model):
-    density = model._density()
+    density = model._density
     points = _points(model.pymc, 3)
     with model.pymc, interpreted() as mode:
         logp = model.pymc.compile_logp(mode=mode)
@@ -214,7 +214,7 @@ def test_density_and_gradient_are_the_pymc_models(model):
 
 
 def test_recovered_variables_are_the_pymc_models(model):
-    density, names = model._density(), public_names(model.design)
+    density, names = model._density, public_names(model.design)
     points = _points(model.pymc, 2)
     with model.pymc, interpreted() as mode:
         variables = model.pymc.replace_rvs_by_values([model.pymc[n] for n in names])
@@ -250,7 +250,7 @@ def test_a_changed_copy_of_a_family_is_not_taken_for_the_family():
     # Where 2 mu is the mean of the counts, the slope of the log-likelihood is 0; the prior's is
     # (log mean - log mean / 2) / 2.5^2.
     x = np.log([value / 2])
-    assert model._density()(x)[1] == pytest.approx(np.log(2) / 2.5**2, rel=1e-6)
+    assert model._density(x)[1] == pytest.approx(np.log(2) / 2.5**2, rel=1e-6)
     wide = replace(
         bm.families.gaussian,
         loglik=lambda y, mu, sigma, log_sigma: bm.families.gaussian.loglik(

@@ -90,7 +90,7 @@ def test_many_groups_integrate_out():
     g = np.concatenate([np.arange(50_000), rng.integers(0, 40_000, 100_000)])
     y = 1 + rng.normal(0, 0.7, 50_000)[g] + rng.normal(size=len(g))
     model = bm.Model("y ~ 1 + (1 | g)", pd.DataFrame({"y": y, "g": g}))
-    density = model._density()
+    density = model._density
     # Intercept, log sd, log sigma; the gradient is the score, with an expected size of
     # sqrt(information) at the truth, information being at most the number of rows.
     layout = density.recover.layout
