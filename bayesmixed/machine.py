@@ -87,20 +87,22 @@ class Machine:
 
     def __call__(self, z: Floats) -> tuple[float, Floats]:
         """Log-density and its gradient at a point of shape (size,)."""
-        return self._run(z, self.where)
+        value, gradient = np.empty(1), np.empty(len(z))
+        point = np.ascontiguousarray(z, dtype=np.float64)
+        arrays = (point, gradient, value, self.where)
+        _function()(len(z), *(a.ctypes.data for a in arrays))
+        return float(value[0]), gradient
 
     def draw(self, z: Floats, effects: Floats) -> None:
         """Draw the integrated effects given all else; see `Recovery`."""
-        where = self.where.copy()
-        where[-3:-1] = effects.ctypes.data, effects.size
-        self._run(z, where)
-
-    def _run(self, z: Floats, where: NDArray[np.int64]) -> tuple[float, Floats]:
-        value, gradient = np.empty(1), np.empty(len(z))
-        point = np.ascontiguousarray(z, dtype=np.float64)
-        arrays = (point, gradient, value, where)
-        _entry().ctypes(len(z), *(a.ctypes.data_as(t) for a, t in zip(arrays, _TYPES, strict=True)))
-        return float(value[0]), gradient
+        value, gradient, where = np.empty(1), np.empty(z.shape[1]), self.where.copy()
+        points, rooms = np.ascontiguousarray(z), effects.ctypes.data
+        where[-2] = effects.shape[1]
+        function, first = _function(), points.ctypes.data
+        rest = [a.ctypes.data for a in (gradient, value, where)]
+        for i in range(len(points)):
+            where[-3] = rooms + i * effects.strides[0]
+            function(points.shape[1], first + i * points.strides[0], *rest)
 
 
 def _note(design: Design, program: Program) -> str:
@@ -109,8 +111,14 @@ def _note(design: Design, program: Program) -> str:
     return f"{rows:,} rows -> {distinct:,} distinct ones" if 0 < distinct < rows else ""
 
 
-_DOUBLES = ctypes.POINTER(ctypes.c_double)
-_TYPES: tuple[Any, ...] = (_DOUBLES, _DOUBLES, _DOUBLES, ctypes.POINTER(ctypes.c_int64))
+@cache
+def _function() -> Any:
+    """The machine code as a function of numbers, which are addresses but for the first."""
+    return _CALLED(_entry().address)
+
+
+# Status; size, point, gradient, value, and where the data are: see `native`.
+_CALLED = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, *[ctypes.c_void_p] * 4)
 
 # Address and length of every array and of the effects to be drawn, and the kernel's address.
 _LENGTH = 2 * len(Program._fields) + 3

@@ -35,8 +35,8 @@ class Recovery:
     levels : tuple of str
         Groupings whose effects are integrated out, from the inside out.
     draw : callable
-        Takes a draw of shape (size,) and standard normal numbers, in whose place it writes the
-        effects that were integrated out: level by level, group by group.
+        Takes draws (draws, size) and standard normal numbers (draws, effects of all groups), in
+        whose place it writes the effects that were integrated out: level by level, inside out.
     """
 
     design: Design
@@ -146,8 +146,7 @@ class Recovery:
         if not sizes:
             return {}
         total = rng.standard_normal((len(z), sum(sizes)))
-        for point, effects in zip(z, total, strict=True):
-            self.draw(point, effects)
+        self.draw(z, total)
         pieces = np.split(total, np.cumsum(sizes)[:-1], axis=1)
         return {
             f"u_{r.name}": piece.reshape((len(z), -1, r.size))
