@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import nutpie
+import pyarrow
 from numpy.typing import NDArray
 
 from bayesmixed._errors import SamplingError
@@ -15,6 +16,7 @@ from bayesmixed.logdensity import LogDensity
 from bayesmixed.native import native_model
 
 type Floats = NDArray[np.float64]
+type Chain = tuple[Floats, Mapping[str, NDArray[Any]]]
 
 # Names of nutpie's statistics and the names that ArviZ and PyMC give them.
 _STATISTICS = {
@@ -145,7 +147,7 @@ def sample(density: LogDensity, settings: Settings) -> Draws:
             target_accept=settings.target_accept,
             maxdepth=settings.max_depth,
             progress_bar=settings.progress,
-            save_warmup=False,
+            return_raw_trace=True,
             blocking=False,
         )
         interrupted = False
@@ -161,29 +163,33 @@ def sample(density: LogDensity, settings: Settings) -> Draws:
             "wide or very narrow priors, or a link that allows impossible values, leave no valid "
             "starting point."
         ) from error
-    if "posterior" not in trace.children or "x" not in trace["posterior"]:
-        raise SamplingError("Sampling was interrupted during warm-up, before a draw was kept.")
-    posterior, statistics = trace["posterior"].dataset, trace["sample_stats"].dataset
-    x = posterior["x"].transpose("chain", "draw", ...).to_numpy()
-    kept = {
-        ours: statistics[theirs].transpose("chain", "draw").to_numpy()
+    chains = zip(*trace.get_arrow_trace(), strict=True)
+    return _rectangle([_kept(*tables) for tables in chains], interrupted)
+
+
+def _kept(draws: Any, statistics: Any) -> Chain:
+    """A chain's draws (draws, size) and statistics after warm-up, from tables of Arrow's."""
+    first = int(pyarrow.array(statistics.column("tuning")).to_numpy(False).sum())
+    values = pyarrow.array(draws.column("x")).flatten().to_numpy()
+    return values.reshape((draws.num_rows, -1))[first:], {
+        ours: pyarrow.array(statistics.column(theirs)).to_numpy(False)[first:]
         for theirs, ours in _STATISTICS.items()
-        if theirs in statistics
+        if theirs in statistics.column_names
     }
-    return _rectangle(Draws(x, kept, interrupted))
 
 
-def _rectangle(draws: Draws) -> Draws:
+def _rectangle(kept: Sequence[Chain], interrupted: bool) -> Draws:
     """Keep the chains and the length that keep most of an interrupted run."""
-    lengths = np.isfinite(draws.x).all(axis=-1).sum(axis=1)
-    order = np.argsort(-lengths)
+    x, statistics = zip(*kept, strict=True)
+    lengths = np.array([len(values) for values in x])
+    order = np.argsort(-lengths, kind="stable")
     total = lengths[order] * np.arange(1, len(order) + 1)
     best = int(total.argmax())
     if not total[best]:
         raise SamplingError("Sampling was interrupted during warm-up, before a draw was kept.")
     chains, length = np.sort(order[: best + 1]), int(lengths[order[best]])
     return Draws(
-        draws.x[chains, :length],
-        {name: values[chains, :length] for name, values in draws.statistics.items()},
-        draws.interrupted,
+        np.stack([x[c][:length] for c in chains]),
+        {n: np.stack([statistics[c][n][:length] for c in chains]) for n in statistics[0]},
+        interrupted,
     )
