@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from formulaic import Formula as FormulaicFormula
 from formulaic import ModelSpec as Encoder
-from formulaic.errors import DataMismatchWarning, FormulaicError
-from formulaic.materializers import PandasMaterializer
-from formulaic.parser.types import Factor, Term
 from numpy.typing import NDArray
 from scipy.linalg import qr
 
-from bayesmixed._errors import BayesmixedError, DataError, listed
+from bayesmixed._errors import DataError, listed
 from bayesmixed.between import Between
-from bayesmixed.data import LARGEST, check_predictor, numbers
-from bayesmixed.expressions import evaluate
+from bayesmixed.data import check_predictor
+from bayesmixed.encoding import add_offsets, apply, encode_terms
 from bayesmixed.formula import plain, variables
 from bayesmixed.groups import Groups
 from bayesmixed.spec import PredictorSpec, RandomTerm
@@ -131,17 +126,17 @@ class PredictorDesign:
             RandomDesign(
                 Groups(r.groups.grouping, r.groups.labels, r.groups.match(frame)),
                 r.effects,
-                np.column_stack([_apply(encoder, frame) for encoder in r.encoders]),
+                np.column_stack([apply(encoder, frame) for encoder in r.encoders]),
                 r.blocks,
                 r.encoders,
                 r.between,
             )
             for r in self.random
         )
-        X = _apply(self.encoder, frame)
+        X = apply(self.encoder, frame)
         if X.shape[1] > len(self.terms):
             X = X[:, 1:]
-        offset = _offset(self.offsets, frame)
+        offset = add_offsets(self.offsets, frame)
         return PredictorDesign(self.terms, X, offset, random, self.encoder, self.offsets)
 
     def eta(self, beta: Floats, effects: Mapping[str, Floats]) -> Floats:
@@ -195,114 +190,8 @@ def build_predictor(
     if drop_intercept and INTERCEPT in names:
         X, names = X[:, 1:], names[1:]
     _check_columns(X, names, parameter, implicit_intercept=drop_intercept)
-    offset = _offset(spec.offsets, frame)
+    offset = add_offsets(spec.offsets, frame)
     return PredictorDesign(names, X, offset, _random(spec.random, frame), encoder, spec.offsets)
-
-
-class _Materializer(PandasMaterializer):  # type: ignore[misc]
-    """formulaic's, with expressions worked out by `expressions` and not by Python's eval."""
-
-    @PandasMaterializer.override  # type: ignore[untyped-decorator]
-    def _evaluate(self, expr: str, metadata: object, spec: Encoder) -> tuple[object, set[str]]:
-        return evaluate(expr, self.data, spec.transform_state, spec), set()
-
-
-def _terms(code: str) -> FormulaicFormula:
-    """Multiply the terms out; formulaic sees names in place of the calls."""
-    text, parts = plain(code)
-
-    def factor(given: Factor) -> Factor:
-        part, is_call = parts.get(given.expr, (None, False))
-        return Factor(part, eval_method="python" if is_call else "lookup") if part else given
-
-    terms = FormulaicFormula(text)
-    return FormulaicFormula([Term([factor(f) for f in term.factors]) for term in terms])
-
-
-def _matrix(given: str | Encoder, frame: pd.DataFrame, failure: str) -> pd.DataFrame:
-    """Encode a formula's terms, or new rows as the encoder did; failures in plain words."""
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", category=DataMismatchWarning)
-            matrix: pd.DataFrame = _Materializer(frame).get_model_matrix(
-                _terms(given) if isinstance(given, str) else given,
-                na_action="ignore",
-                output="pandas",
-            )
-    except DataMismatchWarning:
-        raise DataError(f"{failure}: {_unseen(given, frame)}.") from None
-    except (FormulaicError, TypeError, ValueError, LookupError, AttributeError) as error:
-        cause = error if isinstance(error, BayesmixedError) else error.__cause__
-        if isinstance(cause, BayesmixedError):
-            raise cause from None
-        raise DataError(f"{failure}: {error}") from None
-    return matrix
-
-
-def _unseen(given: str | Encoder, frame: pd.DataFrame) -> str:
-    """Which categories of new rows the encoder does not know."""
-    for name, (_, state) in () if isinstance(given, str) else given.encoder_state.items():
-        known = state.get("categories", ())
-        new = [v for v in frame.get(name, pd.Series()).unique() if v not in known]
-        if known and new:
-            return f"{name} is {listed(map(repr, new))}, which was not in the data of the fit"
-    return "some rows have a category that is not among the levels"
-
-
-def encode_terms(code: str, frame: pd.DataFrame) -> tuple[Floats, tuple[str, ...], Encoder]:
-    """Columns of a formula's terms, their names, and how they were made.
-
-    Raises
-    ------
-    DataError
-        If the terms cannot be worked out, have one level only, or share a name.
-    """
-    matrix = _matrix(code, frame, f"{code} cannot be worked out from the data")
-    encoder = matrix.model_spec
-    made = [name for part in encoder.structure for name in part.columns]
-    calls = {part for part, is_call in plain(code)[1].values() if is_call}
-    if len(made) > len(set(made)) or calls & set(variables(code)):
-        raise DataError(f"Two terms of {code} have the same name; rename one of the columns.")
-    for term, columns in encoder.term_indices.items():
-        if not columns and str(term) != "0":
-            raise DataError(
-                f"{term} has one level only, so its effect cannot be estimated; leave it out."
-            )
-    names = tuple(str(name) for name in matrix.columns)
-    return _finite(matrix, names), names, encoder
-
-
-def _apply(encoder: Encoder, frame: pd.DataFrame) -> Floats:
-    matrix = _matrix(encoder, frame, "The new rows cannot be encoded as those of the fit")
-    return _finite(matrix, tuple(str(name) for name in matrix.columns))
-
-
-def _finite(matrix: pd.DataFrame, names: Sequence[str]) -> Floats:
-    values = np.ascontiguousarray(matrix.to_numpy(dtype=float))
-    bad = ~(np.abs(values) <= LARGEST)
-    if bad.any():
-        column = int(bad.any(axis=0).argmax())
-        raise DataError(
-            f"The term {names[column]!r} is infinite, huge or not a number at row "
-            f"{listed(matrix.index[bad[:, column]], 5)}; logarithms and roots need positive "
-            "values, and ratios a denominator other than 0."
-        )
-    return values
-
-
-def _offset(expressions: Sequence[str], frame: pd.DataFrame) -> Floats:
-    total: Floats = np.zeros(len(frame))
-    for code in expressions:
-        value = numbers(evaluate(code, frame), len(frame), f"offset({code})")
-        bad = ~(np.abs(value) <= LARGEST)
-        if bad.any():
-            raise DataError(
-                f"offset({code}) is infinite or not a number at row "
-                f"{listed(frame.index[bad], 5)}; a logarithm needs an exposure above 0."
-            )
-        total = total + value
-    return total
 
 
 def _check_levels(code: str, frame: pd.DataFrame) -> None:
