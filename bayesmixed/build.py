@@ -258,6 +258,9 @@ def _likelihood(design: Design, eta: Mapping[str, Any]) -> None:
             n: v if n in ordered else np.broadcast_to(v, len(design.y))
             for n, v in predictors.items()
         }
+        if any(np.isnan(v).any() for v in full.values()):
+            # Correlations of a process that are not positive definite together: see `_possible`.
+            return np.full(len(design.y), np.nan)
         drawn = family.evaluate(family.simulate, full, links, rng=rng, **others)
         return np.asarray(drawn, dtype=float)
 

@@ -24,10 +24,11 @@ from bayesmixed.family import Family
 from bayesmixed.groups import Groups, parents, tree
 from bayesmixed.links import Link
 from bayesmixed.outcome import check_support, known_sd, known_trials, outcome, response
-from bayesmixed.predictor import Floats, PredictorDesign, build_predictor
+from bayesmixed.predictor import Floats, PredictorDesign, RandomDesign, build_predictor
 from bayesmixed.series import Series
 from bayesmixed.spec import ModelSpec
 from bayesmixed.spreads import Spreads
+from bayesmixed.structure import Structure
 from bayesmixed.whole import Counted, Whole
 
 # Names of variables and dimensions in every model; a grouping cannot have one of them too.
@@ -334,13 +335,22 @@ def build_design(
 
 def _related(predictor: PredictorDesign, spec: ModelSpec, frame: pd.DataFrame) -> PredictorDesign:
     """Give groupings whose groups are correlated what says how."""
-    random = tuple(
-        replace(r, between=Between.of(spec.covariances[r.name], r.groups, frame))
-        if r.name in spec.covariances
-        else r
-        for r in predictor.random
-    )
-    return replace(predictor, random=random)
+
+    def related(random: RandomDesign) -> RandomDesign:
+        given = spec.covariances.get(random.name)
+        if given is None:
+            return random
+        between = Between.of(given, random.groups, frame)
+        spreads = Spreads.of(given, frame) if isinstance(given, Structure) else None
+        if spreads is not None and random.size > 1:
+            raise DataError(
+                f"{given}: heterogeneous= and by= give a standard deviation to each visit or arm, "
+                f"which is for one effect of a group; {listed(random.effects)} vary between those "
+                f"of {random.name!r}. Leave all but one out, or use one standard deviation each."
+            )
+        return replace(random, between=between, spreads=spreads)
+
+    return replace(predictor, random=tuple(map(related, predictor.random)))
 
 
 def _check_names(design: Design) -> None:
@@ -360,6 +370,8 @@ def _check_names(design: Design) -> None:
     for random in design.predictors[names[0]].random:
         if random.between is not None and random.between.series is not None:
             correlations += [random.between.named(p.name) for p in random.between.series.parameters]
+        elif random.between is not None and random.between.mixed:
+            correlations.append(random.between.share)
     twice = sorted({name for name in correlations if correlations.count(name) > 1})
     if twice:
         raise DataError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from formulaic import ModelSpec as Encoder
 from numpy.typing import NDArray
 from scipy.linalg import qr
@@ -18,6 +19,7 @@ from bayesmixed.encoding import add_offsets, apply, encode_terms
 from bayesmixed.formula import plain, variables
 from bayesmixed.groups import Groups
 from bayesmixed.spec import PredictorSpec, RandomTerm
+from bayesmixed.spreads import Spreads
 
 type Floats = NDArray[np.float64]
 
@@ -45,6 +47,8 @@ class RandomDesign:
         How `Z` was made, one for each term, for new rows.
     between : Between, optional
         How groups are correlated, where they are not independent.
+    spreads : Spreads, optional
+        Where standard deviations of the one effect differ by visit or arm: each row's.
     """
 
     groups: Groups
@@ -53,6 +57,7 @@ class RandomDesign:
     blocks: tuple[tuple[int, ...], ...]
     encoders: tuple[Encoder, ...] = field(repr=False)
     between: Between | None = None
+    spreads: Spreads | None = None
 
     @property
     def name(self) -> str:
@@ -65,9 +70,52 @@ class RandomDesign:
         return len(self.effects)
 
     @property
-    def variance(self) -> float:
-        """Variance of an average group for an effect with standard deviation 1."""
-        return 1.0 if self.between is None else self.between.variance
+    def is_process(self) -> bool:
+        """Whether it stands for correlated residuals."""
+        return self.groups.grouping.is_process
+
+    @property
+    def within(self) -> str:
+        """The column of whose groups a series is made; empty where groups are not in series."""
+        series = None if self.between is None else self.between.series
+        return "" if series is None else series.structure.within
+
+    def variance(self, posterior: xr.Dataset) -> Floats:
+        """Variance of an average group for an effect with standard deviation 1.
+
+        Returns
+        -------
+        array, shape (chain, draw, 1, 1) or less
+        """
+        return np.ones(1) if self.between is None else self.between.average(posterior)
+
+    @property
+    def first(self) -> NDArray[np.intp]:
+        """A row of each group, shape (groups,)."""
+        found = np.full(len(self.groups.labels), -1, dtype=np.intp)
+        rows = np.flatnonzero(self.groups.index >= 0)[::-1]
+        found[self.groups.index[rows]] = rows
+        return found
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What has standard deviations of its own: the effects, or their visits and arms."""
+        return self.effects if self.spreads is None else tuple(map(str, self.spreads.labels))
+
+    @property
+    def loadings(self) -> Floats:
+        """What effects of standard deviation 1 of all `parts` are multiplied by, (rows, parts).
+
+        Raises
+        ------
+        DataError
+            If a row is of another visit or arm than those of the fit.
+        """
+        if self.spreads is None:
+            return self.Z
+        self.spreads.check()
+        own = self.spreads.index[:, None] == np.arange(len(self.spreads.labels))
+        return np.asarray(self.Z * own)
 
     @property
     def is_correlated(self) -> bool:
@@ -130,6 +178,7 @@ class PredictorDesign:
                 r.blocks,
                 r.encoders,
                 r.between,
+                None if r.spreads is None else r.spreads.at(frame),
             )
             for r in self.random
         )
