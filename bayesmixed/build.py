@@ -84,7 +84,10 @@ def build_model(
         for parameter in design.family.parameters:
             if parameter.name not in eta:
                 eta[parameter.name] = _constant(design, parameter, priors)
-        if design.series is None:
+        if design.series is None and out:
+            # The outcome is stated by `rotated_density`.
+            factor_of(out[0], "", priors)
+        elif design.series is None:
             _likelihood(design, eta)
         else:
             factors = [factor_of(random, "", priors) for random in out]

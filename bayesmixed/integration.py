@@ -26,6 +26,7 @@ from bayesmixed.program import (
     population,
     sorting,
 )
+from bayesmixed.rotation import rotated
 
 type Floats = NDArray[np.float64]
 type Marginalize = Literal["auto", True, False]
@@ -37,7 +38,11 @@ def chain(design: Design) -> tuple[RandomDesign, ...]:
     The one with the most groups, and those around it that lie in one another. The effects of
     groupings that cross them are sampled. Where residuals are correlated, rows of a series belong
     together, and the first is the grouping with the most groups among those that hold whole series.
+    A known covariance between groups stands alone (see `rotation`).
     """
+    turned = rotated(design)
+    if turned is not None:
+        return (turned,)
     predictor = design.predictors[design.family.parameters[0].name]
     independent = [r for r in predictor.random if r.between is None]
     # Beside groups that are correlated all effects are sampled, unless residuals are too.
@@ -76,10 +81,11 @@ def choose_integrated(
     predictor = design.predictors[design.family.parameters[0].name]
     exact = design.spec.is_normal
     levels = chain(design)
-    if marginalize is True and design.spec.covariances:
+    if marginalize is True and design.spec.covariances and rotated(design) is None:
         raise BayesmixedError(
-            "marginalize=True: effects of groups that are correlated (covariances=) are sampled. "
-            'Use marginalize="auto".'
+            "marginalize=True: effects of groups that are correlated (covariances=) are sampled, "
+            "unless the outcome is normal with one sd, the covariance known, and one effect of one "
+            'grouping varies. Use marginalize="auto".'
         )
     if marginalize is True and exact and predictor.random and not levels:
         raise BayesmixedError(

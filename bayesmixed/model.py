@@ -383,6 +383,10 @@ class Model:
         program = state(self.design, self._priors, self.centered, self.integrated)
         if program is not None:
             return program
+        if self.integrated and self.design.series is None:
+            from bayesmixed.rotated_density import rotated_density
+
+            return rotated_density(self.design, self._priors)
         if self.integrated:
             from bayesmixed.correlated_density import correlated_density
 

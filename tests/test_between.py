@@ -374,8 +374,9 @@ def test_correlated_groups_cannot_be_integrated_out() -> None:
     data = bm.datasets.load("pastes")
     labels = sorted(data["batch"].unique())
     K = pd.DataFrame(np.eye(len(labels)), index=labels, columns=labels)
+    formula = "strength ~ 1 + (1 | batch) + (1 | sample)"
     with pytest.raises(bm.BayesmixedError, match="are sampled"):
-        bm.Model("strength ~ 1 + (1 | batch)", data, covariances={"batch": K}, marginalize=True)
+        bm.Model(formula, data, covariances={"batch": K}, marginalize=True)
 
 
 def test_whole_numbers_are_alike_in_data_and_matrix() -> None:

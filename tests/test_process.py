@@ -1,0 +1,170 @@
+"""A process in the place of correlated residuals: what varies by visit, and where it counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayesmixed as bm
+from bayesmixed.fit import Fit
+from tests import made
+
+AR1 = bm.AR1(time="period", within="subject")
+BY_VISIT = bm.CompoundSymmetry(time="period", within="subject", heterogeneous=True)
+BY_ARM = bm.AR1(time="period", within="subject", by="trt", heterogeneous=True)
+
+
+@pytest.fixture(scope="session")
+def epil() -> pd.DataFrame:
+    data = bm.datasets.load("epil")
+    return data.assign(high=(data["y"] > 5).astype(int)).sample(frac=1, random_state=1)
+
+
+def _counts(epil: pd.DataFrame, residual: bm.Structure, formula: str = "y ~ 1 + (1 | subject)"):
+    return bm.Model(formula, epil, family="poisson", residual=residual)
+
+
+def test_explained_variance_and_intraclass_correlation_agree(epil: pd.DataFrame) -> None:
+    """A process is residual variance in both; closed forms of the lognormal Poisson.
+
+    Nakagawa, Johnson & Schielzeth (2017): additive overdispersion is in the denominator alone.
+    """
+    fit = made.at(_counts(epil, AR1), sd_subject=0.6, sd_process=0.8, beta=0.5)
+    s, p = 0.36, 0.64
+    m = np.exp(0.5 + (s + p) / 2)
+    latent = s / (s + p + np.log1p(1 / m))
+    response = m**2 * np.expm1(s) / (m + m**2 * np.expm1(s + p))
+    icc, r2 = bm.icc(fit), bm.r2(fit)
+    assert list(icc.table.index) == [("subject", "latent"), ("subject", "response")]
+    np.testing.assert_allclose(icc.table["mean"], [latent, response], rtol=1e-7)
+    conditional = r2.table.loc["conditional", "mean"]
+    np.testing.assert_allclose(conditional, [latent, response], rtol=1e-7)
+    np.testing.assert_allclose(r2.table.loc["marginal", "mean"], 0, atol=1e-9)
+    assert any("counts as residual variance" in caveat for caveat in icc.caveats)
+
+
+def test_shares_of_the_variance_add_up_to_what_is_not_explained(epil: pd.DataFrame) -> None:
+    model = bm.Model("high ~ lbase + (1 | subject)", epil, family="bernoulli", residual=AR1)
+    fit = made.at(model, sd_subject=1.0, sd_process=2.0)
+    share = bm.variance_components(fit).table["mean"].xs("share", level="quantity").droplevel(1)
+    icc = bm.icc(fit).table.loc[("subject", "latent"), "mean"]
+    assert share["process"] + share["residual"] == pytest.approx(1 - icc)
+    r2 = bm.r2(fit).table["mean"]
+    explained, both = (r2[part, "latent"] for part in ("marginal", "conditional"))
+    assert both == pytest.approx(explained + (1 - explained) * icc)
+
+
+def test_a_process_alone_has_no_groups(epil: pd.DataFrame) -> None:
+    fit = made.at(_counts(epil, AR1, "y ~ trt"), sd_process=0.5)
+    with pytest.raises(bm.BayesmixedError, match="stands for residuals"):
+        bm.icc(fit)
+    table = bm.r2(fit).table["mean"]
+    np.testing.assert_allclose(table["marginal"], table["conditional"])
+
+
+def test_standard_deviations_by_visit_and_arm_have_names_and_priors(epil: pd.DataFrame) -> None:
+    model = _counts(epil, BY_VISIT)
+    names = [f"sd_process[{visit}]" for visit in (1, 2, 3, 4)]
+    assert set(names) <= set(model.priors.index)
+    prior = model.priors["prior"]
+    assert {prior[name] for name in names} == {prior["sd_subject"]}
+    own = bm.Prior("HalfNormal", sigma=0.1)
+    one = bm.Model(
+        "y ~ 1", epil, family="poisson", residual=BY_VISIT, priors={"sd_process[2]": own}
+    )
+    assert (one.priors["source"] == "yours").sum() == 1
+    every = bm.Model("y ~ 1", epil, family="poisson", residual=BY_VISIT, priors={"sd_process": own})
+    assert (every.priors["source"] == "yours").sum() == 4
+    arms = _counts(epil, BY_ARM).priors.index
+    assert "sd_process[placebo,1]" in arms
+    assert "phi[progabide]" in arms
+    with pytest.raises(bm.BayesmixedError, match="for one"):
+        bm.Model(
+            "high ~ 1",
+            epil,
+            family="bernoulli",
+            residual=BY_VISIT,
+            priors={"variance_budget": bm.VarianceBudget({"process": (0.1, 0.3)})},
+        )
+
+
+def test_values_have_the_standard_deviation_of_their_visit_and_arm(epil: pd.DataFrame) -> None:
+    """Draws from the prior in units of their sd are standard normal, and correlated by phi."""
+    model = _counts(epil, BY_ARM, "y ~ 1")
+    fit = made.from_priors(model, 400)
+    frame = epil.assign(label=epil["subject"].astype(str) + ":" + epil["period"].astype(str))
+    u = fit.posterior["u_process"].sel(process=frame["label"].to_numpy())[..., 0]
+    cells = frame["trt"].astype(str) + "," + frame["period"].astype(str)
+    z = (u / fit.posterior["sd_process"].sel(process_cell=cells.to_numpy()).to_numpy()).to_numpy()
+    # 188,800 numbers in 800 draws; a subject's four are correlated.
+    assert z.std() == pytest.approx(1, abs=5 * np.sqrt(4 / 188_800))
+    first, second = (
+        z[..., np.flatnonzero((frame["period"] == k) & (frame["trt"] == "placebo"))] for k in (1, 2)
+    )
+    order = [
+        frame["subject"].to_numpy()[(frame["period"] == k) & (frame["trt"] == "placebo")]
+        for k in (1, 2)
+    ]
+    first, second = (v[..., np.argsort(o)] for v, o in zip((first, second), order, strict=True))
+    phi = fit.posterior["phi"].sel(process_arm="placebo").to_numpy()[..., None]
+    left = (second - phi * first) / np.sqrt(1 - phi**2)
+    assert left.std() == pytest.approx(1, abs=5 / np.sqrt(2 * left.size))
+
+
+def test_reports_take_each_row_with_its_own_sd(epil: pd.DataFrame) -> None:
+    fit = made.at(_counts(epil, BY_VISIT), sd_process=[0.2, 0.4, 0.6, 0.8], sd_subject=0.0)
+    components = bm.variance_components(fit).table["mean"]
+    assert components["process", "3", "sd"] == pytest.approx(0.6)
+    mean = (0.04 + 0.16 + 0.36 + 0.64) / 4
+    assert components["process", "", "variance"] == pytest.approx(mean)
+    beta = float(fit.posterior["beta"].squeeze())
+    rows = pd.DataFrame({"subject": ["a", "a"], "period": [1, 4]})
+    found = bm.predict(fit, rows, groups="new").table["mean"]
+    np.testing.assert_allclose(found, np.exp(beta + np.array([0.04, 0.64]) / 2), rtol=1e-8)
+    with pytest.raises(bm.BayesmixedError, match="standard deviation of the process"):
+        bm.predict(fit, rows.assign(period=[1, 5]), groups="new")
+    with pytest.raises(bm.BayesmixedError, match="period"):
+        bm.predict(fit, rows[["subject"]], groups="new")
+
+
+def test_several_effects_cannot_have_sds_by_visit() -> None:
+    years = [(h, y) for h in "abc" for y in range(4)] * 3
+    data = pd.DataFrame(years, columns=["hospital", "year"])
+    data = data.assign(x=np.arange(36.0) % 7, y=np.arange(36.0) % 5)
+    structure = bm.AR1(time="year", within="hospital", heterogeneous=True)
+    given = {"hospital:year": structure}
+    with pytest.raises(bm.BayesmixedError, match="one effect"):
+        bm.Model("y ~ x + (x | hospital:year)", data, covariances=given)
+    model = bm.Model("y ~ x + (1 | hospital:year)", data, covariances=given)
+    assert "sd_hospital:year[2]" in model.priors.index
+
+
+def test_impossible_correlations_of_a_process_have_a_message_of_their_own(
+    epil: pd.DataFrame,
+) -> None:
+    """Draws where a matrix is not positive definite are drawn again, as those of residuals are."""
+    bands = bm.Toeplitz(time="period", within="subject", bands=3)
+    prior = _counts(epil, bands, "y ~ 1").prior_predictive(50, seed=1)
+    rho = prior["prior"]["rho"].to_numpy().reshape(-1, 2)
+    for one in rho:
+        P = bands.matrix({"rho": one}, np.arange(4.0)[:, None])
+        assert np.linalg.eigvalsh(P).min() > 0
+    assert np.isfinite(prior["prior_predictive"]["y"]).all()
+    apart = {
+        "rho[1]": bm.Prior("Uniform", lower=0.9, upper=0.99),
+        "rho[2]": bm.Prior("Uniform", lower=-0.99, upper=-0.9),
+    }
+    model = bm.Model("y ~ 1", epil, family="poisson", residual=bands, priors=apart)
+    with pytest.raises(bm.BayesmixedError, match="positive definite together"):
+        model.prior_predictive(50, seed=1)
+
+
+@pytest.fixture(scope="session")
+def by_visit(epil: pd.DataFrame) -> Fit:
+    return _counts(epil, BY_VISIT, "y ~ trt + lbase + lage").fit(seed=1, progress=False)
+
+
+@pytest.mark.slow
+def test_sds_by_visit_agree_with_glmmtmb(by_visit: Fit) -> None:
+    """glmmTMB, ``y ~ trt + lbase + lage + cs(0 + factor(period) | subject)``, Poisson."""
