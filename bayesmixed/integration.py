@@ -31,6 +31,10 @@ from bayesmixed.rotation import rotated
 type Floats = NDArray[np.float64]
 type Marginalize = Literal["auto", True, False]
 
+# Groups beyond which a sampled dense covariance takes long, and bytes a second from memory.
+_MANY = 1000
+_SPEED = 5e9
+
 
 def chain(design: Design) -> tuple[RandomDesign, ...]:
     """Groupings that can be integrated out together, from the inside out.
@@ -104,6 +108,23 @@ def choose_integrated(
     if not (exact and marginalize):
         return ()
     return tuple(r.name for r in levels if r.name not in (centered or ()))
+
+
+def dense_notes(design: Design, integrated: Collection[str]) -> tuple[str, ...]:
+    """What large known covariances cost where effects are sampled."""
+    found = []
+    for random in design.predictors[design.family.parameters[0].name].random:
+        known = None if random.between is None else random.between.known
+        if known is None or random.name in integrated or len(known) <= _MANY:
+            continue
+        found.append(
+            f"The covariance of {len(known):,} groups of {random.name!r} is a dense matrix, and "
+            f"their effects are sampled: each gradient goes through its {known.size / 1e6:.0f} "
+            f"million numbers twice, some {16e3 * known.size / _SPEED:.0f} ms, and NUTS takes a "
+            "hundred thousand of them. A normal outcome with one sd, where one effect of this "
+            "grouping alone varies, has them integrated out."
+        )
+    return tuple(found)
 
 
 def gaussian_program(design: Design, layout: Layout, levels: Sequence[str]) -> Program:

@@ -122,8 +122,10 @@ def test_reports_take_each_row_with_its_own_sd(epil: pd.DataFrame) -> None:
     rows = pd.DataFrame({"subject": ["a", "a"], "period": [1, 4]})
     found = bm.predict(fit, rows, groups="new").table["mean"]
     np.testing.assert_allclose(found, np.exp(beta + np.array([0.04, 0.64]) / 2), rtol=1e-8)
-    with pytest.raises(bm.BayesmixedError, match="standard deviation of the process"):
+    with pytest.raises(bm.BayesmixedError, match="nothing is known"):
         bm.predict(fit, rows.assign(period=[1, 5]), groups="new")
+    with pytest.raises(bm.BayesmixedError, match="standard deviation of the process"):
+        bm.predict(fit, rows.assign(subject=["a", "b"], period=[1, 5]), groups="new")
     with pytest.raises(bm.BayesmixedError, match="period"):
         bm.predict(fit, rows[["subject"]], groups="new")
 
@@ -145,7 +147,7 @@ def test_impossible_correlations_of_a_process_have_a_message_of_their_own(
 ) -> None:
     """Draws where a matrix is not positive definite are drawn again, as those of residuals are."""
     bands = bm.Toeplitz(time="period", within="subject", bands=3)
-    prior = _counts(epil, bands, "y ~ 1").prior_predictive(50, seed=1)
+    prior = _counts(epil, bands, "y ~ 1").prior_predictive(20, seed=1)
     rho = prior["prior"]["rho"].to_numpy().reshape(-1, 2)
     for one in rho:
         P = bands.matrix({"rho": one}, np.arange(4.0)[:, None])
@@ -157,7 +159,7 @@ def test_impossible_correlations_of_a_process_have_a_message_of_their_own(
     }
     model = bm.Model("y ~ 1", epil, family="poisson", residual=bands, priors=apart)
     with pytest.raises(bm.BayesmixedError, match="positive definite together"):
-        model.prior_predictive(50, seed=1)
+        model.prior_predictive(20, seed=1)
 
 
 @pytest.fixture(scope="session")

@@ -148,3 +148,13 @@ def test_the_sampler_sees_the_marginal_posterior() -> None:
         for e in np.eye(density.size)
     ]
     np.testing.assert_allclose(density(at)[1], slope, rtol=1e-5, atol=1e-6)
+
+
+def test_a_large_matrix_whose_effects_are_sampled_says_what_it_costs() -> None:
+    labels = [f"p{i}" for i in range(1001)]
+    K = pd.DataFrame(np.eye(1001) + 0.1, index=labels, columns=labels)
+    data = pd.DataFrame({"id": labels, "n": np.arange(1001) % 3})
+    given = {"covariances": {"id": K}}
+    model = bm.Model("n ~ 1 + (1 | id)", data, family="poisson", **given)
+    assert any("1,001 groups of 'id' is a dense matrix" in note for note in model.notes)
+    assert not bm.Model("n ~ 1 + (1 | id)", data, **given).notes
