@@ -170,3 +170,57 @@ def by_visit(epil: pd.DataFrame) -> Fit:
 @pytest.mark.slow
 def test_sds_by_visit_agree_with_glmmtmb(by_visit: Fit) -> None:
     """glmmTMB, ``y ~ trt + lbase + lage + cs(0 + factor(period) | subject)``, Poisson."""
+
+
+@pytest.mark.parametrize("structure", [AR1, BY_VISIT, BY_ARM], ids=["ar1", "visit", "arm"])
+def test_design_effects_of_counts_are_those_of_the_lognormal_poisson(
+    epil: pd.DataFrame, structure: bm.Structure
+) -> None:
+    """Cov(y, y') = m m' (exp(c) - 1) in closed form, pair by pair."""
+    data = epil.assign(ward=epil["subject"] % 7)
+    model = _counts(data, structure, "y ~ 1 + (1 | subject) + (1 | ward)")
+    fit = made.from_priors(model, 3, sd_process=(0.2, 0.9), sd_subject=(0.1, 0.6), sd_ward=(0, 0.5))
+    one = fit.posterior.isel(chain=1, draw=2)
+    V = {n: float(one[f"sd_{n}"].squeeze()) ** 2 for n in ("subject", "ward")}
+    who, period, arm = (data[n].to_numpy() for n in ("subject", "period", "trt"))
+    if structure is BY_ARM:
+        labels = [f"{a},{p}" for a, p in zip(arm, period, strict=True)]
+        sd = one["sd_process"].sel(process_cell=labels).to_numpy()
+        phi = one["phi"].sel(process_arm=arm).to_numpy()[:, None]
+    else:
+        sd = one["sd_process"].to_numpy()
+        sd = sd[period - 1] if structure is BY_VISIT else np.full(len(who), sd[0])
+    lag = np.abs(period[:, None] - period)
+    P = one["rho"].item() ** (lag > 0) if structure is BY_VISIT else None
+    if P is None:
+        P = (phi if structure is BY_ARM else one["phi"].item()) ** lag
+    same = who[:, None] == who
+    ward = data["ward"].to_numpy()
+    shared = V["subject"] * same + V["ward"] * (ward[:, None] == ward)
+    C = shared + same * P * sd[:, None] * sd
+    m = np.exp(float(one["beta"].squeeze()) + np.diag(C) / 2)
+    cov = m[:, None] * m * np.expm1(C) + np.diag(m)
+    effect = bm.design_effect(fit).draws["design_effect"].to_numpy()[1, 2]
+    assert effect == pytest.approx(cov.sum() / np.trace(cov), rel=1e-7)
+    by_ward = bm.design_effect(fit, level="ward").draws["design_effect"].to_numpy()[1, 2]
+    assert by_ward == pytest.approx(effect)
+    alone = bm.design_effect(fit, level="subject").draws["design_effect"].to_numpy()[1, 2]
+    assert alone == pytest.approx((cov * same).sum() / np.trace(cov), rel=1e-7)
+    with pytest.raises(bm.BayesmixedError, match="leave out cluster_size"):
+        bm.design_effect(fit, cluster_size=5)
+
+
+def test_a_design_effect_of_a_yes_no_process_is_its_correlation(epil: pd.DataFrame) -> None:
+    """One pair of rows a subject: 1 + the correlation on the response scale, as two groups have."""
+    pairs = epil[epil["period"] <= 2]
+    kept = bm.Model("high ~ 1", pairs, family="bernoulli", residual=AR1)
+    fit = made.at(kept, sd_process=1.5, phi=0.7, beta=-0.4)
+    effect = float(bm.design_effect(fit).table.loc["design_effect", "mean"])
+    twice = bm.Model(
+        "high ~ 1 + (1 | subject) + (1 | half)",
+        pairs.assign(half=range(len(pairs))).assign(half=lambda d: d["half"] // 2),
+        family="bernoulli",
+    )
+    plain = made.at(twice, sd_subject=1.5 * 0.7**0.5, sd_half=1.5 * 0.3**0.5, beta=-0.4)
+    rho = bm.icc(plain, "response").table.loc[("subject", "response"), "mean"]
+    assert effect == pytest.approx(1 + rho, rel=1e-6)
