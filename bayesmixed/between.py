@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesmixed._errors import DataError
-from bayesmixed.groups import Groups
+from bayesmixed.groups import Groups, first_rows
 from bayesmixed.known import KnownCovariance, root_of
 from bayesmixed.series import Series
 from bayesmixed.spec import PROCESS
@@ -116,9 +116,7 @@ class Between:
             return cls(groups.name, K, covariance.mixed)
         by = () if covariance.by is None else (covariance.by,)
         columns = list(dict.fromkeys([*covariance.columns, covariance.within, *by]))
-        first = np.full(len(groups.labels), -1)
-        first[groups.index[::-1]] = np.arange(len(frame))[::-1]
-        of_groups = frame[columns].iloc[first]
+        of_groups = frame[columns].iloc[first_rows(groups.index, len(groups.labels))]
         for name in columns:
             own = frame[name].to_numpy()
             if (own != of_groups[name].to_numpy()[groups.index]).any():

@@ -17,7 +17,7 @@ from bayesmixed.between import Between
 from bayesmixed.data import check_predictor
 from bayesmixed.encoding import add_offsets, apply, encode_terms
 from bayesmixed.formula import plain, variables
-from bayesmixed.groups import Groups
+from bayesmixed.groups import Groups, first_rows
 from bayesmixed.spec import PredictorSpec, RandomTerm
 from bayesmixed.spreads import Spreads
 
@@ -91,11 +91,8 @@ class RandomDesign:
 
     @property
     def first(self) -> NDArray[np.intp]:
-        """A row of each group, shape (groups,)."""
-        found = np.full(len(self.groups.labels), -1, dtype=np.intp)
-        rows = np.flatnonzero(self.groups.index >= 0)[::-1]
-        found[self.groups.index[rows]] = rows
-        return found
+        """The first row of each group, shape (groups,)."""
+        return first_rows(self.groups.index, len(self.groups.labels))
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from bayesmixed.conditional import draw, regression, root
 from bayesmixed.data import check_columns
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
-from bayesmixed.groups import group_keys
+from bayesmixed.groups import first_rows, group_keys
 from bayesmixed.known import KnownCovariance, text_of
 from bayesmixed.names import sd_name, suffix
 from bayesmixed.places import Places, alike, correlations
@@ -171,7 +171,7 @@ class Relatives:
         index = np.full(len(new), -1, dtype=np.intp)
         keys = group_keys(random.groups.grouping, rows.table.frame)
         index[new], labels = pd.factorize(keys[new])
-        return cls(random, suffix(design, parameter), index, _first(index, len(labels)), ())
+        return cls(random, suffix(design, parameter), index, first_rows(index, len(labels)), ())
 
     def _keys(self, rows: Design) -> list[object]:
         frame = rows.table.frame.iloc[self.first]
@@ -330,14 +330,6 @@ def _known(
 def _among(K: Floats, random: RandomDesign, posterior: xr.Dataset, draws: slice) -> Floats:
     assert random.between is not None
     return random.between.among(K, posterior, draws)
-
-
-def _first(index: Integers, count: int) -> Integers:
-    """A row of each group."""
-    found = np.full(count, -1, dtype=np.intp)
-    rows = np.flatnonzero(index >= 0)[::-1]
-    found[index[rows]] = rows
-    return found
 
 
 def _sizes(fit: Fit) -> tuple[int, int]:
