@@ -12,7 +12,6 @@ import pandas as pd
 
 from bayesmixed import expressions, formula
 from bayesmixed._errors import BayesmixedError, DataError, listed, unknown
-from bayesmixed.between import Between
 from bayesmixed.data import (
     Missing,
     Table,
@@ -24,11 +23,10 @@ from bayesmixed.family import Family
 from bayesmixed.groups import Groups, parents, tree
 from bayesmixed.links import Link
 from bayesmixed.outcome import check_support, known_sd, known_trials, outcome, response
-from bayesmixed.predictor import Floats, PredictorDesign, RandomDesign, build_predictor
+from bayesmixed.predictor import Floats, PredictorDesign, build_predictor, related
 from bayesmixed.series import Series
 from bayesmixed.spec import ModelSpec
 from bayesmixed.spreads import Spreads
-from bayesmixed.structure import Structure
 from bayesmixed.whole import Counted, Whole
 
 # Names of variables and dimensions in every model; a grouping cannot have one of them too.
@@ -321,7 +319,7 @@ def build_design(
         for name, p in spec.predictors.items()
     }
     first = family.parameters[0].name
-    predictors[first] = _related(predictors[first], spec, frame)
+    predictors[first] = related(predictors[first], spec.covariances, frame)
     series = None if spec.residual is None else Series.of(spec.residual, frame)
     spreads = None if spec.residual is None else Spreads.of(spec.residual, frame)
     design = Design(
@@ -331,26 +329,6 @@ def build_design(
     _check_row_effects(design)
     _check_same_groups(design)
     return design
-
-
-def _related(predictor: PredictorDesign, spec: ModelSpec, frame: pd.DataFrame) -> PredictorDesign:
-    """Give groupings whose groups are correlated what says how."""
-
-    def related(random: RandomDesign) -> RandomDesign:
-        given = spec.covariances.get(random.name)
-        if given is None:
-            return random
-        between = Between.of(given, random.groups, frame)
-        spreads = Spreads.of(given, frame) if isinstance(given, Structure) else None
-        if spreads is not None and random.size > 1:
-            raise DataError(
-                f"{given}: heterogeneous= and by= give a standard deviation to each visit or arm, "
-                f"which is for one effect of a group; {listed(random.effects)} vary between those "
-                f"of {random.name!r}. Leave all but one out, or use one standard deviation each."
-            )
-        return replace(random, between=between, spreads=spreads)
-
-    return replace(predictor, random=tuple(map(related, predictor.random)))
 
 
 def _check_names(design: Design) -> None:

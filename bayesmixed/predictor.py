@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,10 @@ from bayesmixed.data import check_predictor
 from bayesmixed.encoding import add_offsets, apply, encode_terms
 from bayesmixed.formula import plain, variables
 from bayesmixed.groups import Groups, first_rows
+from bayesmixed.known import KnownCovariance
 from bayesmixed.spec import PredictorSpec, RandomTerm
 from bayesmixed.spreads import Spreads
+from bayesmixed.structure import Structure
 
 type Floats = NDArray[np.float64]
 
@@ -238,6 +240,37 @@ def build_predictor(
     _check_columns(X, names, parameter, implicit_intercept=drop_intercept)
     offset = add_offsets(spec.offsets, frame)
     return PredictorDesign(names, X, offset, _random(spec.random, frame), encoder, spec.offsets)
+
+
+def related(
+    predictor: PredictorDesign,
+    covariances: Mapping[str, Structure | KnownCovariance],
+    frame: pd.DataFrame,
+) -> PredictorDesign:
+    """Give groupings whose groups are correlated what says how.
+
+    Raises
+    ------
+    DataError
+        If a covariance does not fit the groups, or several effects vary where standard deviations
+        differ by visit or arm.
+    """
+
+    def one(random: RandomDesign) -> RandomDesign:
+        given = covariances.get(random.name)
+        if given is None:
+            return random
+        between = Between.of(given, random.groups, frame)
+        spreads = Spreads.of(given, frame) if isinstance(given, Structure) else None
+        if spreads is not None and random.size > 1:
+            raise DataError(
+                f"{given}: heterogeneous= and by= give a standard deviation to each visit or arm, "
+                f"which is for one effect of a group; {listed(random.effects)} vary between those "
+                f"of {random.name!r}. Leave all but one out, or use one standard deviation each."
+            )
+        return replace(random, between=between, spreads=spreads)
+
+    return replace(predictor, random=tuple(map(one, predictor.random)))
 
 
 def _check_levels(code: str, frame: pd.DataFrame) -> None:

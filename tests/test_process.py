@@ -237,3 +237,17 @@ def test_a_design_effect_of_a_yes_no_process_is_its_correlation(epil: pd.DataFra
     plain = made.at(twice, sd_subject=1.5 * 0.7**0.5, sd_half=1.5 * 0.3**0.5, beta=-0.4)
     rho = bm.icc(plain, "response").table.loc[("subject", "response"), "mean"]
     assert effect == pytest.approx(1 + rho, rel=1e-6)
+
+
+def test_contrasts_of_arms_take_each_with_its_own_sd(epil: pd.DataFrame) -> None:
+    """E(count) of an arm is exp(eta + sd^2 / 2), averaged over the visits of all rows."""
+    fit = made.at(_counts(epil, BY_ARM, "y ~ trt"), beta=[0.5, -0.3])
+    sd = fit.posterior["sd_process"]
+    sd[:] = np.linspace(0.2, 1.2, 8)
+    mean = {}
+    for arm, eta in (("placebo", 0.5), ("progabide", 0.2)):
+        own = sd.sel(process_cell=[f"{arm},{t}" for t in (1, 2, 3, 4)]).to_numpy().ravel()
+        mean[arm] = np.exp(eta + own**2 / 2).mean()
+    table = bm.effects(fit, "trt", population="new").table["median"].droplevel("population")
+    difference = table["progabide vs placebo", "mean difference"]
+    assert difference == pytest.approx(mean["progabide"] - mean["placebo"], rel=1e-7)
