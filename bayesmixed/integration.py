@@ -33,7 +33,7 @@ type Marginalize = Literal["auto", True, False]
 
 # Groups beyond which a sampled dense covariance takes long, and bytes a second from memory.
 _MANY = 1000
-_SPEED = 5e9
+_SPEED = 2e10
 
 
 def chain(design: Design) -> tuple[RandomDesign, ...]:
@@ -120,8 +120,8 @@ def dense_notes(design: Design, integrated: Collection[str]) -> tuple[str, ...]:
         found.append(
             f"The covariance of {len(known):,} groups of {random.name!r} is a dense matrix, and "
             f"their effects are sampled: each gradient goes through its {known.size / 1e6:.0f} "
-            f"million numbers twice, some {16e3 * known.size / _SPEED:.0f} ms, and NUTS takes a "
-            "hundred thousand of them. A normal outcome with one sd, where one effect of this "
+            f"million numbers twice, some {16e3 * known.size / _SPEED:.1f} ms, and NUTS takes "
+            "hundreds of thousands of them. A normal outcome with one sd, where one effect of this "
             "grouping alone varies, has them integrated out."
         )
     return tuple(found)
