@@ -26,7 +26,7 @@ from bayesmixed.product import Product
 from bayesmixed.structure import CorrelationParameter, Structure
 
 if TYPE_CHECKING:
-    from bayesmixed.adjacency import neighbours
+    from bayesmixed.adjacency import bym2, neighbours
     from bayesmixed.fallback import Ladder, fit_ladder, ladder
     from bayesmixed.fit import Fit
     from bayesmixed.loading import load
@@ -121,6 +121,7 @@ _LAZY = {
     "Model": "model",
     "multivariate_effects": "meta",
     "multivariate_meta_analysis": "meta",
+    "bym2": "adjacency",
     "neighbours": "adjacency",
     "network_consistency": "meta",
     "network_meta_analysis": "meta",
@@ -178,6 +179,7 @@ __all__ = [
     "VarianceBudget",
     "assurance",
     "benchmark",
+    "bym2",
     "check",
     "compare",
     "correlation_sensitivity",

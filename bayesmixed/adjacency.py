@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.sparse.csgraph import connected_components
 
 from bayesmixed._errors import BayesmixedError, DataError, listed
+from bayesmixed.known import KnownCovariance, text_of
 
 
 def neighbours(adjacent: Mapping[Any, Sequence[Any]] | pd.DataFrame) -> pd.DataFrame:
@@ -76,6 +77,53 @@ def neighbours(adjacent: Mapping[Any, Sequence[Any]] | pd.DataFrame) -> pd.DataF
         generalised = np.linalg.pinv(np.diag(inside.sum(axis=1)) - inside, hermitian=True)
         K[np.ix_(at, at)] = generalised / np.exp(np.log(generalised.diagonal()).mean())
     return pd.DataFrame(K, index=areas, columns=areas)
+
+
+def bym2(adjacent: Mapping[Any, Sequence[Any]] | pd.DataFrame) -> KnownCovariance:
+    r"""Areas that are partly like their neighbours: Besag, York & Mollié's model, rescaled.
+
+    .. math:: u = \sigma\left(\sqrt{1 - \phi}\; v + \sqrt{\phi}\; w\right), \qquad
+        v \sim N(0, I),\quad w \sim N(0, K)
+
+    with :math:`K` the scaled intrinsic autoregression of `neighbours`, so that :math:`\sigma` is
+    one standard deviation of an area whatever the map, and :math:`\phi` the share of the variance
+    that is like the neighbours' (Riebler et al. 2016, Statistical Methods in Medical Research
+    25:1145; Simpson et al. 2017, Statistical Science 32:1). In the posterior they are
+    ``sd_<area>`` and ``phi_<area>``, whose prior is flat between 0 and 1 unless given; Morris et
+    al. (2019, Spatial and Spatio-temporal Epidemiology 31:100301) take
+    ``Prior("Beta", alpha=0.5, beta=0.5)``.
+
+    Parameters
+    ----------
+    adjacent : mapping or pandas.DataFrame
+        The neighbours of each area, as for `neighbours`.
+
+    Returns
+    -------
+    KnownCovariance
+        For ``Model(..., covariances={"area": ...})``.
+
+    Raises
+    ------
+    BayesmixedError
+        If neither was given.
+    DataError
+        If one area is the neighbour of another but not the other way round, or of itself.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import bayesmixed as bm
+    >>> row = {"west": ["middle"], "middle": ["west", "east"], "east": ["middle"]}
+    >>> data = pd.DataFrame({"area": [*row] * 2, "cases": [3, 5, 8, 2, 6, 9]})
+    >>> model = bm.Model(
+    ...     "cases ~ 1 + (1 | area)", data, family="poisson", covariances={"area": bm.bym2(row)}
+    ... )
+    >>> list(model.priors.index)
+    ['Intercept', 'sd_area', 'phi_area']
+    """
+    table = neighbours(adjacent)
+    return KnownCovariance(tuple(map(text_of, table.index)), table.to_numpy(), mixed=True)
 
 
 def _table(adjacent: object) -> pd.DataFrame:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpy.typing import NDArray
 
 from bayesmixed._errors import DataError
-from bayesmixed.groups import Groups
-from bayesmixed.known import KnownCovariance
+from bayesmixed.groups import Groups, first_rows
+from bayesmixed.known import KnownCovariance, root_of
 from bayesmixed.series import Series
 from bayesmixed.spec import PROCESS
 from bayesmixed.structure import Structure
+
+type Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -24,26 +28,67 @@ class Between:
     ----------
     group : str
         The grouping's name.
-    factor : array, shape (groups, rank), optional
-        Of a known covariance.
-    variance : float
-        Mean over the groups of the known covariance's diagonal: the variance of a group for an
-        effect with standard deviation 1.
+    known : array, shape (groups, groups), optional
+        A known covariance K.
+    mixed : bool
+        Whether a share phi of the variance is learnt that is as known, the rest being independent.
     series : Series, optional
         The groups as series, whose rows are the groups in the order of their labels.
     """
 
     group: str
-    factor: NDArray[np.float64] | None = None
-    variance: float = 1.0
+    known: Floats | None = None
+    mixed: bool = False
     series: Series | None = None
+
+    @property
+    def variance(self) -> float:
+        """Mean of the known covariance's diagonal."""
+        return 1.0 if self.known is None else float(self.known.diagonal().mean())
+
+    @cached_property
+    def root(self) -> Floats:
+        """F with F F' the known covariance, shape (groups, rank)."""
+        assert self.known is not None
+        return root_of(self.known)
+
+    @cached_property
+    def spectrum(self) -> tuple[Floats, Floats]:
+        """Eigenvalues and eigenvectors of the known covariance."""
+        assert self.known is not None
+        values, vectors = np.linalg.eigh(self.known)
+        return np.maximum(values, 0.0), vectors
+
+    @property
+    def share(self) -> str:
+        """Name of the share that is as known."""
+        return self.named("phi")
+
+    def average(self, posterior: xr.Dataset) -> Floats:
+        """The variance of an average group, shape (chain, draw, 1, 1) or less."""
+        if not self.mixed:
+            return np.array([self.variance])
+        phi = posterior[self.share].to_numpy()[..., None, None]
+        return np.asarray(1 - phi + phi * self.variance)
+
+    def among(self, K: Floats, posterior: xr.Dataset, draws: slice) -> Floats:
+        """The covariance of groups in some draws, from the known one; shape (draws or 1, n, n)."""
+        if not self.mixed:
+            return K[None]
+        phi = posterior[self.share].to_numpy().ravel()[draws, None, None]
+        return np.asarray((1 - phi) * np.eye(len(K)) + phi * K)
+
+    def matrices(self, posterior: xr.Dataset, draws: slice) -> Floats:
+        """The covariance of the groups of the fit in some draws (see `among`)."""
+        assert self.known is not None
+        return self.among(self.known, posterior, draws)
 
     @property
     def relates(self) -> bool:
         """Whether any two groups are correlated."""
-        if self.factor is None:
+        if self.known is None:
             return self.series is not None and bool(self.series.parameters)
-        K = self.factor @ self.factor.T
+        K = self.known
         return bool(np.abs(K - np.diag(K.diagonal())).max() > 1e-12 * K.diagonal().max())
 
     def named(self, name: str) -> str:
@@ -67,12 +112,11 @@ class Between:
             differs between its rows.
         """
         if isinstance(covariance, KnownCovariance):
-            F = covariance.factor(groups.labels.tolist(), groups.name)
-            return cls(groups.name, F, float((F**2).sum(axis=1).mean()))
-        columns = list(dict.fromkeys([*covariance.columns, covariance.within]))
-        first = np.full(len(groups.labels), -1)
-        first[groups.index[::-1]] = np.arange(len(frame))[::-1]
-        of_groups = frame[columns].iloc[first]
+            K = covariance.among(groups.labels.tolist(), groups.name)
+            return cls(groups.name, K, covariance.mixed)
+        by = () if covariance.by is None else (covariance.by,)
+        columns = list(dict.fromkeys([*covariance.columns, covariance.within, *by]))
+        of_groups = frame[columns].iloc[first_rows(groups.index, len(groups.labels))]
         for name in columns:
             own = frame[name].to_numpy()
             if (own != of_groups[name].to_numpy()[groups.index]).any():

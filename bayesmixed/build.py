@@ -84,7 +84,10 @@ def build_model(
         for parameter in design.family.parameters:
             if parameter.name not in eta:
                 eta[parameter.name] = _constant(design, parameter, priors)
-        if design.series is None:
+        if design.series is None and out:
+            # The outcome is stated by `rotated_density`.
+            factor_of(out[0], "", priors)
+        elif design.series is None:
             _likelihood(design, eta)
         else:
             factors = [factor_of(random, "", priors) for random in out]
@@ -258,6 +261,9 @@ def _likelihood(design: Design, eta: Mapping[str, Any]) -> None:
             n: v if n in ordered else np.broadcast_to(v, len(design.y))
             for n, v in predictors.items()
         }
+        if any(np.isnan(v).any() for v in full.values()):
+            # Correlations of a process that are not positive definite together: see `_possible`.
+            return np.full(len(design.y), np.nan)
         drawn = family.evaluate(family.simulate, full, links, rng=rng, **others)
         return np.asarray(drawn, dtype=float)
 

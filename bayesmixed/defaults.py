@@ -15,7 +15,7 @@ import numpy as np
 from bayesmixed._errors import PriorError, listed, lookup, unknown
 from bayesmixed.design import Design
 from bayesmixed.links import Link
-from bayesmixed.names import effect_name, sd_name, suffix
+from bayesmixed.names import effect_name, effect_names, sd_name, suffix
 from bayesmixed.predictor import INTERCEPT, PredictorDesign, RandomDesign
 from bayesmixed.priors import Interval, Prior, Support
 from bayesmixed.series import Series
@@ -141,7 +141,10 @@ def assign_priors(design: Design) -> Mapping[str, AssignedPrior]:
             defaults |= dict.fromkeys(names, (parameter.support, assigned))
     defaults |= _residual_defaults(design.series)
     for _, random in _randoms(design):
-        if random.between is not None:
+        if random.between is not None and random.between.mixed:
+            flat = AssignedPrior(Prior("Uniform", lower=0, upper=1), "default: any share")
+            defaults[random.between.share] = ("unit", flat)
+        elif random.between is not None:
             related = _residual_defaults(random.between.series)
             defaults |= {random.between.named(name): assigned for name, assigned in related.items()}
     return _override(design, defaults)
@@ -196,13 +199,16 @@ def _predictor_defaults(
         for k, effect in enumerate(random.effects):
             varies = effect != INTERCEPT
             width = scale.unit / (_effect_spread(design, predictor, random, k) if varies else 1.0)
-            add(
-                effect_name(tail, random, effect),
-                "positive",
-                Prior("HalfStudentT", nu=3, sigma=width),
-                scale.source + ("" if effect == INTERCEPT else ", predictor's sd"),
-                width,
-            )
+            several = random.spreads is not None
+            names = effect_names(tail, random) if several else [effect_name(tail, random, effect)]
+            for name in names:
+                add(
+                    name,
+                    "positive",
+                    Prior("HalfStudentT", nu=3, sigma=width),
+                    scale.source + ("" if effect == INTERCEPT else ", predictor's sd"),
+                    width,
+                )
         if random.is_correlated:
             add(f"cor{tail}_{random.name}", "correlation", Prior("LKJ", eta=2), "LKJ(2)")
     return found
@@ -290,6 +296,11 @@ def _apply_budget(
         # The share is that of the intercepts; a slope's variance depends on its predictor.
         if INTERCEPT not in random.effects:
             raise PriorError(f"{group!r} has no intercept that varies; a share needs one.")
+        if random.spreads is not None:
+            raise PriorError(
+                f"{group!r} has a standard deviation for each of {listed(random.parts)}, and a "
+                "budget a share of the variance for one. Give priors for sd_<group> instead."
+            )
     missing = [r.name for r in first.random if r.name not in budget.shares]
     if missing:
         raise PriorError(

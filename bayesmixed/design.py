@@ -12,7 +12,6 @@ import pandas as pd
 
 from bayesmixed import expressions, formula
 from bayesmixed._errors import BayesmixedError, DataError, listed, unknown
-from bayesmixed.between import Between
 from bayesmixed.data import (
     Missing,
     Table,
@@ -24,7 +23,7 @@ from bayesmixed.family import Family
 from bayesmixed.groups import Groups, parents, tree
 from bayesmixed.links import Link
 from bayesmixed.outcome import check_support, known_sd, known_trials, outcome, response
-from bayesmixed.predictor import Floats, PredictorDesign, build_predictor
+from bayesmixed.predictor import Floats, PredictorDesign, build_predictor, related
 from bayesmixed.series import Series
 from bayesmixed.spec import ModelSpec
 from bayesmixed.spreads import Spreads
@@ -320,7 +319,7 @@ def build_design(
         for name, p in spec.predictors.items()
     }
     first = family.parameters[0].name
-    predictors[first] = _related(predictors[first], spec, frame)
+    predictors[first] = related(predictors[first], spec.covariances, frame)
     series = None if spec.residual is None else Series.of(spec.residual, frame)
     spreads = None if spec.residual is None else Spreads.of(spec.residual, frame)
     design = Design(
@@ -330,17 +329,6 @@ def build_design(
     _check_row_effects(design)
     _check_same_groups(design)
     return design
-
-
-def _related(predictor: PredictorDesign, spec: ModelSpec, frame: pd.DataFrame) -> PredictorDesign:
-    """Give groupings whose groups are correlated what says how."""
-    random = tuple(
-        replace(r, between=Between.of(spec.covariances[r.name], r.groups, frame))
-        if r.name in spec.covariances
-        else r
-        for r in predictor.random
-    )
-    return replace(predictor, random=random)
 
 
 def _check_names(design: Design) -> None:
@@ -360,6 +348,8 @@ def _check_names(design: Design) -> None:
     for random in design.predictors[names[0]].random:
         if random.between is not None and random.between.series is not None:
             correlations += [random.between.named(p.name) for p in random.between.series.parameters]
+        elif random.between is not None and random.between.mixed:
+            correlations.append(random.between.share)
     twice = sorted({name for name in correlations if correlations.count(name) > 1})
     if twice:
         raise DataError(

@@ -143,13 +143,6 @@ def _related(
             raise BayesmixedError(
                 f"{covariance} does not say whose groups are a series: within=, a column."
             )
-        if covariance.heterogeneous or covariance.by is not None:
-            raise BayesmixedError(
-                f"{covariance}: effects of groups have one standard deviation, so heterogeneous= "
-                "and by= are for the residuals of a normal outcome. For one of each visit write "
-                f"effects that vary, such as (0 + visit | {covariance.within}), which is the "
-                "unstructured covariance, or use heterogeneous=False."
-            )
         found[group] = covariance
     return found
 

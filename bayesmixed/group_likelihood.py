@@ -20,14 +20,16 @@ from numpy.typing import NDArray
 
 from bayesmixed._errors import BayesmixedError, lookup
 from bayesmixed.adaptive_quadrature import log_average
+from bayesmixed.conditional import square_root
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.groups import Groups, parents
 from bayesmixed.linpred import covariance, linear_predictor
 from bayesmixed.names import suffix
+from bayesmixed.places import Places
 from bayesmixed.quadrature import fine_enough
 from bayesmixed.rows import alike, take
-from bayesmixed.subjects import Normal, Places, square_root, unit_rows, units, within
+from bayesmixed.subjects import Normal, unit_rows, units, within
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.intp]

@@ -83,6 +83,14 @@ def _text(column: pd.Series[Any]) -> pd.Series[Any]:
     return column.astype(str)
 
 
+def first_rows(index: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """The first row of each group, shape (count,); -1 where it has none."""
+    found = np.full(count, -1, dtype=np.intp)
+    rows = np.flatnonzero(index >= 0)[::-1]
+    found[index[rows]] = rows
+    return found
+
+
 def parents(inner: NDArray[np.intp], outer: NDArray[np.intp]) -> NDArray[np.intp] | None:
     """The outer group that each inner group lies in, or None where one lies in several."""
     count = int(inner.max()) + 1

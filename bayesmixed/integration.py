@@ -26,9 +26,14 @@ from bayesmixed.program import (
     population,
     sorting,
 )
+from bayesmixed.rotation import rotated
 
 type Floats = NDArray[np.float64]
 type Marginalize = Literal["auto", True, False]
+
+# Groups beyond which a sampled dense covariance takes long, and bytes a second from memory.
+_MANY = 1000
+_SPEED = 2e10
 
 
 def chain(design: Design) -> tuple[RandomDesign, ...]:
@@ -37,7 +42,11 @@ def chain(design: Design) -> tuple[RandomDesign, ...]:
     The one with the most groups, and those around it that lie in one another. The effects of
     groupings that cross them are sampled. Where residuals are correlated, rows of a series belong
     together, and the first is the grouping with the most groups among those that hold whole series.
+    A known covariance between groups stands alone (see `rotation`).
     """
+    turned = rotated(design)
+    if turned is not None:
+        return (turned,)
     predictor = design.predictors[design.family.parameters[0].name]
     independent = [r for r in predictor.random if r.between is None]
     # Beside groups that are correlated all effects are sampled, unless residuals are too.
@@ -76,10 +85,11 @@ def choose_integrated(
     predictor = design.predictors[design.family.parameters[0].name]
     exact = design.spec.is_normal
     levels = chain(design)
-    if marginalize is True and design.spec.covariances:
+    if marginalize is True and design.spec.covariances and rotated(design) is None:
         raise BayesmixedError(
-            "marginalize=True: effects of groups that are correlated (covariances=) are sampled. "
-            'Use marginalize="auto".'
+            "marginalize=True: effects of groups that are correlated (covariances=) are sampled, "
+            "unless the outcome is normal with one sd, the covariance known, and one effect of one "
+            'grouping varies. Use marginalize="auto".'
         )
     if marginalize is True and exact and predictor.random and not levels:
         raise BayesmixedError(
@@ -98,6 +108,23 @@ def choose_integrated(
     if not (exact and marginalize):
         return ()
     return tuple(r.name for r in levels if r.name not in (centered or ()))
+
+
+def dense_notes(design: Design, integrated: Collection[str]) -> tuple[str, ...]:
+    """What large known covariances cost where effects are sampled."""
+    found = []
+    for random in design.predictors[design.family.parameters[0].name].random:
+        known = None if random.between is None else random.between.known
+        if known is None or random.name in integrated or len(known) <= _MANY:
+            continue
+        found.append(
+            f"The covariance of {len(known):,} groups of {random.name!r} is a dense matrix, and "
+            f"their effects are sampled: each gradient goes through its {known.size / 1e6:.0f} "
+            f"million numbers twice, some {16e3 * known.size / _SPEED:.1f} ms, and NUTS takes "
+            "hundreds of thousands of them. A normal outcome with one sd, where one effect of this "
+            "grouping alone varies, has them integrated out."
+        )
+    return tuple(found)
 
 
 def gaussian_program(design: Design, layout: Layout, levels: Sequence[str]) -> Program:

@@ -23,17 +23,22 @@ _LEAST = 1e-10
 
 @dataclass(frozen=True, eq=False)
 class KnownCovariance:
-    """A covariance between groups, up to the variance that a model learns.
+    r"""A covariance between groups, up to the variance that a model learns.
 
     Parameters
     ----------
     labels : tuple of str
         The groups.
     matrix : array, shape (groups, groups)
+        K.
+    mixed : bool
+        Whether the model learns which share :math:`\phi` of the variance is as known, the rest
+        being independent: :math:`(1 - \phi) I + \phi K`.
     """
 
     labels: tuple[str, ...]
     matrix: Floats
+    mixed: bool = False
 
     @classmethod
     def of(cls, table: pd.DataFrame, group: str) -> KnownCovariance:
@@ -71,7 +76,7 @@ class KnownCovariance:
         if not np.isfinite(matrix).all() or np.abs(matrix - matrix.T).max(initial=0) > 1e-8 * scale:
             raise DataError(f"The covariance of {group!r} is not finite and symmetric.")
         matrix = (matrix + matrix.T) / 2
-        least = float(np.linalg.eigvalsh(matrix)[0]) if len(matrix) else 0.0
+        least = _least(matrix)
         if least < -1e-8 * scale or scale == 0.0:
             raise DataError(
                 f"The covariance of {group!r} is not one: its least eigenvalue is {least:.3g}. "
@@ -79,8 +84,8 @@ class KnownCovariance:
             )
         return cls(labels, matrix)
 
-    def factor(self, labels: Sequence[Any], group: str) -> Floats:
-        """F with F F' the covariance of these groups, shape (groups, rank).
+    def among(self, labels: Sequence[Any], group: str) -> Floats:
+        """The covariance of these groups, shape (groups, groups).
 
         Raises
         ------
@@ -95,29 +100,27 @@ class KnownCovariance:
                 "the data needs one."
             )
         at = [places[text_of(label)] for label in labels]
-        values, vectors = np.linalg.eigh(self.matrix[np.ix_(at, at)])
-        kept = values > _LEAST * values[-1]
-        if kept.all():
-            return np.asarray(np.linalg.cholesky(self.matrix[np.ix_(at, at)]))
-        return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))
+        return self.matrix[np.ix_(at, at)]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the numbers are kept to the bit."""
         packed = b64encode(compress(np.ascontiguousarray(self.matrix, "<f8").tobytes())).decode()
-        return {"labels": list(self.labels), "matrix": packed}
+        return {"labels": list(self.labels), "matrix": packed, "mixed": self.mixed}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> KnownCovariance:
         """Rebuild from `to_dict`."""
         labels = tuple(values["labels"])
         numbers = np.frombuffer(decompress(b64decode(values["matrix"])), "<f8")
-        return cls(labels, numbers.reshape(len(labels), len(labels)).astype(np.float64))
+        matrix = numbers.reshape(len(labels), len(labels)).astype(np.float64)
+        return cls(labels, matrix, values.get("mixed", False))
 
     def __eq__(self, other: object) -> bool:
-        """Equal labels and numbers."""
+        """Equal labels and numbers, mixed alike."""
         if not isinstance(other, KnownCovariance):
             return False
-        return self.labels == other.labels and np.array_equal(self.matrix, other.matrix)
+        alike = self.labels == other.labels and self.mixed == other.mixed
+        return alike and np.array_equal(self.matrix, other.matrix)
 
     def __hash__(self) -> int:
         """By the labels."""
@@ -125,7 +128,27 @@ class KnownCovariance:
 
     def __str__(self) -> str:
         """In words."""
-        return f"a known matrix of {len(self.labels):,} groups"
+        share = "a share phi of " if self.mixed else ""
+        return f"{share}a known matrix of {len(self.labels):,} groups"
+
+
+def root_of(K: Floats) -> Floats:
+    """F with F F' = K, shape (groups, rank): triangular where K has an inverse."""
+    if _least(K) > 0.0:
+        return np.asarray(np.linalg.cholesky(K))
+    values, vectors = np.linalg.eigh(K)
+    kept = values > _LEAST * values[-1]
+    return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))
+
+
+def _least(K: Floats) -> float:
+    """The least eigenvalue where it may be 0 or below; else the least pivot, which costs less."""
+    try:
+        pivots = np.diagonal(np.linalg.cholesky(K)) ** 2
+    except np.linalg.LinAlgError:
+        return float(np.linalg.eigvalsh(K)[0])
+    safe = len(K) and pivots.min() > _LEAST * K.diagonal().max()
+    return float(pivots.min()) if safe else 0.0
 
 
 def text_of(label: Any) -> str:

@@ -11,47 +11,28 @@ forecast of Box & Jenkins: mean :math:`\phi^h e`, variance :math:`1 - \phi^{2h}`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from bayesmixed._errors import DataError, listed
+from bayesmixed.conditional import draw, regression
 from bayesmixed.data import check_columns
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.linpred import Whose, linear_predictor
+from bayesmixed.places import Alike, Places, alike
 from bayesmixed.rows import take
-from bayesmixed.subjects import Places, correlations, square_root
+from bayesmixed.subjects import correlations
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.intp]
 
 # Numbers in the correlations that are in memory at a time.
 _AT_ONCE = 4_000_000
-
-
-@dataclass(frozen=True)
-class _Alike:
-    """Series that are measured alike: all have one matrix of correlations in a draw.
-
-    Parameters
-    ----------
-    arm : int
-    times : array, shape (seen + coming, columns)
-    seen : array of int, shape (series, seen)
-        Their rows in the fit.
-    coming : array of int, shape (series, coming)
-        Their rows to draw.
-    """
-
-    arm: int
-    times: Floats
-    seen: Integers
-    coming: Integers
 
 
 @dataclass(frozen=True)
@@ -64,14 +45,14 @@ class Kriging:
         Of the fit.
     rows : Design
         To draw.
-    patterns : tuple of _Alike
+    patterns : tuple of Alike
     history : Design, optional
         Further rows that were seen, which count after those of the fit.
     """
 
     design: Design
     rows: Design
-    patterns: tuple[_Alike, ...]
+    patterns: tuple[Alike, ...]
     history: Design | None = None
 
     @classmethod
@@ -115,7 +96,7 @@ class Kriging:
         _check_spreads(rows)
         if not own:
             none = Places(places.who[:0], places.arm[:0], places.times[:0])
-            return cls(design, rows, tuple(_patterns(none, places)))
+            return cls(design, rows, tuple(alike(none, places)))
         design.need_rows("What is known of a subject's residuals")
         before = design.table.frame
         if history is not None:
@@ -126,14 +107,14 @@ class Kriging:
         who = subjects.get_indexer(pd.Index(before[structure.within].iloc[mine]))
         past = Places(np.asarray(who), past.arm, past.times)
         found = []
-        for each in _patterns(past, places):
+        for each in alike(past, places):
             if len({*past.arm[each.seen[0]], *places.arm[each.coming[0]]}) > 1:
                 raise DataError(
                     f"{structure.by!r} changes within {structure.within} "
                     f"{frame[structure.within].iloc[each.coming[0, 0]]}; residuals of one "
                     "series are those of one arm."
                 )
-            found.append(_Alike(each.arm, each.times, mine[each.seen], each.coming))
+            found.append(Alike(each.arm, each.times, mine[each.seen], each.coming))
         return cls(design, rows, tuple(found), history)
 
     @property
@@ -164,7 +145,7 @@ class Kriging:
         shape = self._shape(fit)
         mean, sd = (a.reshape(-1, shape[-1]).copy() for a in _moments(self.rows, eta, shape))
         for each, some, P, seen in self._blocks(fit, before):
-            drawn = _conditional(P, seen, each.coming.shape[1], rng)
+            drawn = draw(P, seen, each.coming.shape[1], rng)
             mean[some, each.coming] += sd[some, each.coming] * drawn
         return mean.reshape(shape)
 
@@ -192,7 +173,7 @@ class Kriging:
         mean, sd = (a.reshape(-1, shape[-1]) for a in _moments(self.rows, eta, shape))
         e, B, lost = (self.rows.y - mean) / sd, loadings / sd[..., None], np.log(sd).sum(axis=-1)
         for each, some, P, seen in self._blocks(fit, None):
-            weights, left = _regression(P, each.coming.shape[1])
+            weights, left = regression(P, each.coming.shape[1])
             root = np.linalg.cholesky(left)
             off = e[some, each.coming] - seen @ weights
             e[some, each.coming] = np.linalg.solve(root[:, None], off[..., None])[..., 0]
@@ -207,7 +188,7 @@ class Kriging:
 
     def _blocks(
         self, fit: Fit, before: Mapping[str, Floats] | None
-    ) -> Iterator[tuple[_Alike, slice, Floats, Floats]]:
+    ) -> Iterator[tuple[Alike, slice, Floats, Floats]]:
         """Series measured alike in some draws, their correlations, and their residuals seen."""
         total = fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"]
         rows = np.unique(np.concatenate([each.seen.ravel() for each in self.patterns]))
@@ -246,70 +227,9 @@ def _moments(
     )
 
 
-def _conditional(P: Floats, seen: Floats, coming: int, rng: np.random.Generator | None) -> Floats:
-    """Draw standardised residuals given those seen, or what is expected of them.
-
-    Parameters
-    ----------
-    P : array, shape (draws, seen + coming, seen + coming)
-    seen : array, shape (draws, series, seen)
-
-    Returns
-    -------
-    array, shape (draws, series, coming)
-    """
-    weights, left = _regression(P, coming)
-    if rng is None:
-        return np.asarray(seen @ weights)
-    z = rng.standard_normal((*seen.shape[:2], coming))
-    try:
-        root = np.linalg.cholesky(left)
-    except np.linalg.LinAlgError:
-        # Two rows at one time are one and the same.
-        root = square_root(left)
-    return np.asarray(seen @ weights + z @ root.mT)
-
-
-def _regression(P: Floats, coming: int) -> tuple[Floats, Floats]:
-    """Weights of what was seen (draws, seen, coming), and the covariance that it leaves."""
-    s = P.shape[-1] - coming
-    weights = np.linalg.solve(P[:, :s, :s], P[:, :s, s:])
-    return weights, P[:, s:, s:] - P[:, s:, :s] @ weights
-
-
-def _patterns(past: Places, coming: Places) -> Iterator[_Alike]:
-    """Series that are measured alike, rows that were seen already apart from the others."""
-    found: dict[tuple[Any, ...], list[tuple[Integers, Integers]]] = {}
-    none = np.zeros(0, dtype=np.intp)
-    order = np.lexsort((*coming.times.T[::-1], coming.who))
-    cuts = np.flatnonzero(np.diff(coming.who[order])) + 1
-    own = _by_subject(past)
-    for rows in np.split(order, cuts) if len(order) else []:
-        seen = own.get(int(coming.who[rows[0]]), none)
-        known = {t.tobytes() for t in past.times[seen]}
-        again = np.array([t.tobytes() in known for t in coming.times[rows]], dtype=bool)
-        for before, some in ((none, rows[again]), (seen, rows[~again])):
-            if len(some):
-                times = np.concatenate([past.times[before], coming.times[some]])
-                arms = tuple(coming.arm[some]), tuple(past.arm[before])
-                key = (arms, len(before), times.tobytes())
-                found.setdefault(key, []).append((before, some))
-    for members in found.values():
-        before, some = (np.stack(each) for each in zip(*members, strict=True))
-        times = np.concatenate([past.times[before[0]], coming.times[some[0]]])
-        yield _Alike(int(coming.arm[some[0, 0]]), times, before, some)
-
-
 def _alone(frame: pd.DataFrame, within: str) -> bool:
     """Whether every row is a subject of its own."""
     return within not in frame.columns or bool(frame[within].is_unique)
-
-
-def _by_subject(places: Places) -> dict[int, Integers]:
-    order = np.argsort(places.who, kind="stable")
-    cuts = np.flatnonzero(np.diff(places.who[order])) + 1
-    parts: Sequence[Integers] = np.split(order, cuts) if len(order) else []
-    return {int(places.who[rows[0]]): rows for rows in parts}
 
 
 def _check_spreads(rows: Design) -> None:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from bayesmixed._errors import BayesmixedError, DataError, listed, lookup
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
-from bayesmixed.names import sd_name, suffix
+from bayesmixed.names import suffix
 from bayesmixed.predictor import PredictorDesign, RandomDesign
 from bayesmixed.quadrature import fine_enough, normal_average
+from bayesmixed.relatives import Relatives, covariance_of_effects
 
 type Floats = NDArray[np.float64]
 type Whose = Literal["existing", "new", "average"]
@@ -75,6 +76,28 @@ class LinearPredictor:
         for name, variance in self.variance.items():
             nested = _over(nested, name, np.sqrt(variance), step)
         return nested(self.centre)
+
+    def square(
+        self, function: Callable[[Mapping[str, Floats]], Floats], inner: Mapping[str, Floats]
+    ) -> Floats:
+        """Expectation over the new groups of the square of an expectation over further variables.
+
+        Parameters
+        ----------
+        function : callable
+            See `average`.
+        inner : mapping of str to array, shape (chain, draw, row)
+            Variances of the further normal variables, which no two rows share.
+        """
+        both = dict(self.variance)
+        for name, value in inner.items():
+            both[name] = both.get(name, np.zeros(1)) + value
+        widest = replace(self, variance=both)._widest()
+        step = fine_enough(lambda step: widest._average(lambda eta: function(eta) ** 2, step))
+        nested = function
+        for name, variance in inner.items():
+            nested = _over(nested, name, np.sqrt(variance), step)
+        return self._average(lambda eta: nested(eta) ** 2, step)
 
     def _widest(self) -> LinearPredictor:
         """The one draw in which the predictors spread most."""
@@ -159,10 +182,14 @@ def linear_predictor(
         name, tail = parameter.name, suffix(design, parameter.name)
         predictor = design.predictors.get(name)
         if predictor is not None:
-            centre[name] = _centre(fit, predictor, tail, whose)
-            new = [r for r in predictor.random if whose[r.name] == "new"]
-            if new:
-                variance[name] = sum((row_variance(fit, r, tail) for r in new), start=np.zeros(1))
+            related = _related(fit, design, name, whose)
+            centre[name] = _centre(fit, predictor, tail, whose, related)
+            spread = [
+                row_variance(fit, r, tail) for r in predictor.random if whose[r.name] == "new"
+            ]
+            spread += [_left(fit, each) for each in related.values()]
+            if spread:
+                variance[name] = sum(spread, start=np.zeros(1))
         elif name == "sigma" and design.spec.sampling_sd is not None:
             if design.sampling_sd is not None:
                 centre[name] = np.log(design.sampling_sd)[None, None]
@@ -174,7 +201,8 @@ def linear_predictor(
 def choices(design: Design, groups: Groups) -> dict[str, Whose]:
     """What is asked for each grouping.
 
-    Whose rows make a series of correlated residuals may be named as well, grouping or not.
+    Whose rows make a series, of correlated residuals or of a process, may be named as well,
+    grouping or not: a process that is not named itself is one of these.
 
     Raises
     ------
@@ -186,47 +214,82 @@ def choices(design: Design, groups: Groups) -> dict[str, Whose]:
     if isinstance(groups, str):
         return dict.fromkeys(every, lookup(known, groups, "kind of groups"))
     series = () if design.series is None else (design.series.structure.within,)
+    whole = {r.name: r.within for p in design.predictors.values() for r in p.random if r.within}
     for name in groups:
-        lookup(dict.fromkeys([*every, *series]), name, "grouping")
-    return {n: lookup(known, groups.get(n, "existing"), "kind of groups") for n in every}
+        lookup(dict.fromkeys([*every, *series, *whole.values()]), name, "grouping")
+    given = {n: groups.get(n, groups.get(whole.get(n, n), "existing")) for n in every}
+    return {n: lookup(known, choice, "kind of groups") for n, choice in given.items()}
 
 
-def _centre(fit: Fit, predictor: PredictorDesign, tail: str, whose: Mapping[str, Whose]) -> Floats:
+def _related(
+    fit: Fit, design: Design, parameter: str, whose: Mapping[str, Whose]
+) -> dict[str, Relatives]:
+    """Groups that are not in the fit, of which those in the fit say something."""
+    found = {
+        r.name: Relatives.given(fit.design, design, parameter, r)
+        for r in design.predictors[parameter].random
+        if whose[r.name] == "existing"
+    }
+    return {name: each for name, each in found.items() if each is not None}
+
+
+def _left(fit: Fit, relatives: Relatives) -> Floats:
+    """Variance of the effects of groups, given those that they are correlated with, by row."""
+    G = covariance_of_effects(fit, relatives.random, relatives.tail)
+    return _quadratic(G, relatives.random.loadings) * relatives.row_shares(fit)
+
+
+def _centre(
+    fit: Fit,
+    predictor: PredictorDesign,
+    tail: str,
+    whose: Mapping[str, Whose],
+    related: Mapping[str, Relatives],
+) -> Floats:
     posterior = fit.posterior
     chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
     beta = posterior[f"beta{tail}"].to_numpy() if predictor.terms else np.zeros((chains, draws, 0))
-    kept = [r for r in predictor.random if whose[r.name] == "existing"]
+    kept = [
+        related[r.name].extended() if r.name in related else r
+        for r in predictor.random
+        if whose[r.name] == "existing"
+    ]
     for random in kept:
-        strange = np.flatnonzero(random.groups.index < 0)
+        strange, name = np.flatnonzero(random.groups.index < 0), random.within or random.name
         if len(strange):
             raise DataError(
                 f"{len(strange):,} rows (the first at position {strange[0]}) belong to a "
-                f"{random.name!r} that is not in the fit, so it has no "
-                f'effects of its own. Use groups={{{random.name!r}: "new"}} for one drawn from the '
+                f"{name!r} that is not in the fit, so it has no "
+                f'effects of its own. Use groups={{{name!r}: "new"}} for one drawn from the '
                 'population, or "average" for effects of 0.'
             )
     u = {r.name: posterior[f"u{tail}_{r.name}"].to_numpy() for r in kept}
-    return np.asarray(predictor.eta(beta, u))
+    for name, each in related.items():
+        u[name] = np.concatenate([u[name], each.mean(fit)], axis=-2)
+    return np.asarray(replace(predictor, random=tuple(kept)).eta(beta, u))
 
 
 def row_variance(fit: Fit, random: RandomDesign, tail: str = "") -> Floats:
     """Variance z'Gz that a new group of a grouping adds, shape (chain, draw, row)."""
-    G = covariance(fit, random, tail)
-    z = random.Z[0]
-    if np.ptp(random.Z, axis=0).max() == 0:
+    return _quadratic(covariance(fit, random, tail), random.loadings)
+
+
+def _quadratic(G: Floats, Z: Floats) -> Floats:
+    """Z'Gz of every row, shape (chain, draw, row)."""
+    z = Z[0]
+    if np.ptp(Z, axis=0).max() == 0:
         return np.broadcast_to(
-            np.einsum("...ij,i,j->...", G, z, z)[..., None], (*G.shape[:2], len(random.Z))
+            np.einsum("...ij,i,j->...", G, z, z)[..., None], (*G.shape[:2], len(Z))
         )
-    return np.asarray(np.einsum("...ij,ni,nj->...n", G, random.Z, random.Z, optimize=True))
+    return np.asarray(np.einsum("...ij,ni,nj->...n", G, Z, Z, optimize=True))
 
 
 def covariance(fit: Fit, random: RandomDesign, tail: str = "") -> Floats:
-    """Covariance G of a grouping's effects, shape (chain, draw, effect, effect)."""
-    sd = fit.posterior[sd_name(tail, random.name)].to_numpy() * random.variance**0.5
-    if not random.is_correlated:
-        return np.asarray(sd[..., None] * np.eye(random.size) * sd[..., None, :])
-    correlation = fit.posterior[f"cor{tail}_{random.name}"].to_numpy()
-    return np.asarray(sd[..., None] * correlation * sd[..., None, :])
+    """Covariance G of the effects of an average group, shape (chain, draw, effect, effect).
+
+    Where standard deviations differ by visit or arm, these take the effects' place.
+    """
+    return covariance_of_effects(fit, random, tail) * random.variance(fit.posterior)
 
 
 def random_of(fit: Fit, group: str | None) -> RandomDesign:

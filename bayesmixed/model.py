@@ -23,7 +23,7 @@ from bayesmixed.family import Family
 from bayesmixed.fit import Fit
 from bayesmixed.geometry import choose_centred, describe
 from bayesmixed.hierarchy import Hierarchy
-from bayesmixed.integration import Marginalize, choose_integrated
+from bayesmixed.integration import Marginalize, choose_integrated, dense_notes
 from bayesmixed.links import Link
 from bayesmixed.logdensity import LogDensity
 from bayesmixed.machine import state
@@ -174,6 +174,7 @@ class Model:
             related = [r.between for r in predictor.random if r.between is not None]
             every += [between.series for between in related if between.series is not None]
         found = (self.design.table.note, *(note for each in every for note in each.notes))
+        found = (*found, *dense_notes(self.design, self.integrated))
         self.notes: tuple[str, ...] = (*notes, *filter(None, found))
 
     @classmethod
@@ -387,6 +388,10 @@ class Model:
         program = state(self.design, self._priors, self.centered, self.integrated)
         if program is not None:
             return program
+        if self.integrated and self.design.series is None:
+            from bayesmixed.rotated_density import rotated_density
+
+            return rotated_density(self.design, self._priors)
         if self.integrated:
             from bayesmixed.correlated_density import correlated_density
 

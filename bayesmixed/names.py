@@ -30,7 +30,9 @@ def effect_name(tail: str, random: RandomDesign, effect: str) -> str:
 
 
 def effect_names(tail: str, random: RandomDesign) -> list[str]:
-    """Names of the priors of a grouping's standard deviations, in the order of its effects."""
+    """Names of the priors of a grouping's standard deviations, in the order of its parts."""
+    if random.spreads is not None:
+        return [f"{sd_name(tail, random.name)}[{label}]" for label in random.parts]
     return [effect_name(tail, random, effect) for effect in random.effects]
 
 
@@ -46,6 +48,8 @@ def coords(design: Design) -> dict[str, Any]:
             coords[effect_dim(tail, random)] = list(random.effects)
             coords[f"{effect_dim(tail, random)}_bis"] = list(random.effects)
             coords |= between_coords(random.between)
+            if random.spreads is not None:
+                coords[sd_dim(tail, random)] = list(random.spreads.labels)
     if design.series is not None:
         coords |= residual_coords(design.series)
     if design.spreads is not None:
@@ -60,6 +64,13 @@ def coords(design: Design) -> dict[str, Any]:
 def effect_dim(tail: str, random: RandomDesign) -> str:
     """Dimension of a grouping's effects."""
     return f"{random.name}_effect" if not tail else f"{tail[1:]}_{random.name}_effect"
+
+
+def sd_dim(tail: str, random: RandomDesign) -> str:
+    """Dimension of a grouping's standard deviations."""
+    if random.spreads is None:
+        return effect_dim(tail, random)
+    return random.spreads.dim.replace("residual", random.name, 1)
 
 
 def public_names(design: Design) -> list[str]:
@@ -111,7 +122,7 @@ def between_coords(between: Between | None) -> dict[str, Any]:
 def between_dims(between: Between | None) -> dict[str, tuple[str, ...]]:
     """Dimensions of every variable of the correlations between groups, after chain and draw."""
     if between is None or between.series is None:
-        return {}
+        return {} if between is None or not between.mixed else {between.share: ()}
     found = residual_dims(between.series).items()
     return {between.named(n): tuple(_of(between, dim) for dim in dims) for n, dims in found}
 
@@ -138,7 +149,7 @@ def dims(design: Design) -> dict[str, tuple[str, ...]]:
             found[f"beta{tail}"] = (f"term{tail}",)
         for random in predictor.random:
             dim = effect_dim(tail, random)
-            found[sd_name(tail, random.name)] = (dim,)
+            found[sd_name(tail, random.name)] = (sd_dim(tail, random),)
             if random.is_correlated:
                 found[f"cor{tail}_{random.name}"] = (dim, f"{dim}_bis")
             found[f"u{tail}_{random.name}"] = (random.name, dim)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bayesmixed import formula
 from bayesmixed._errors import DataError, listed
+from bayesmixed.conditional import square_root
 from bayesmixed.data import Table, check_columns, select, to_pandas
 from bayesmixed.design import Design, variables
 from bayesmixed.expressions import evaluate
@@ -23,6 +24,7 @@ from bayesmixed.linpred import Whose, covariance, linear_predictor
 from bayesmixed.names import suffix
 from bayesmixed.outcome import check_support, known_sd, known_trials, outcome
 from bayesmixed.predictor import RandomDesign
+from bayesmixed.relatives import Relatives
 
 type Floats = NDArray[np.float64]
 type Index = NDArray[np.intp]
@@ -42,15 +44,23 @@ class Newcomers:
         Number of each row's new group; -1 where its group is not a new one.
     count : int
         Number of new groups.
+    relatives : Relatives, optional
+        Where the groups are correlated, with each other or with groups of the fit.
     """
 
     parameter: str
     random: RandomDesign
     index: Index
     count: int
+    relatives: Relatives | None = None
 
     def draw(self, fit: Fit, rng: np.random.Generator) -> Floats:
-        """Effects of the new groups from N(0, G), shape (chain, draw, group, effect)."""
+        """Effects of the new groups from N(0, G), shape (chain, draw, group, effect).
+
+        Less what is expected of them, where groups are correlated with groups of the fit.
+        """
+        if self.relatives is not None:
+            return self.relatives.draw(fit, rng)
         L = self.root(fit)
         z = rng.standard_normal((*L.shape[:2], self.count, self.random.size))
         return np.asarray(z @ L.mT)
@@ -75,15 +85,43 @@ def _shift(effects: Floats, index: Index, Z: Floats) -> Floats:
     return total
 
 
-def asked_for(rows: Design, whose: Mapping[str, Whose]) -> list[Newcomers]:
-    """The new groups of rows where all groups of a grouping are new ones, told apart by labels."""
+def asked_for(design: Design, rows: Design, whose: Mapping[str, Whose]) -> list[Newcomers]:
+    """The new groups of rows where all groups of a grouping are new ones, told apart by labels.
+
+    Among existing ones, those that are not in the fit but correlated with groups that are.
+
+    Parameters
+    ----------
+    design : Design
+        Of the fit.
+    rows : Design
+    whose : mapping of str to {"existing", "new", "average"}
+    """
     found = []
     for parameter, random in _randoms(rows):
-        if whose[random.name] == "new":
+        choice, relatives = whose[random.name], None
+        if choice != "average":
+            meet = Relatives.unseen if choice == "new" else Relatives.given
+            relatives = meet(design, rows, parameter, random)
+        if relatives is not None:
+            count = len(relatives.first)
+            found.append(Newcomers(parameter, random, relatives.index, count, relatives))
+        elif choice == "new":
             keys = group_keys(random.groups.grouping, rows.table.frame)
             index, labels = pd.factorize(keys)
             found.append(Newcomers(parameter, random, index, len(labels)))
     return found
+
+
+def anew(
+    fit: Fit, design: Design, parameter: str, random: RandomDesign, rng: np.random.Generator
+) -> Floats:
+    """Effects of the groups of the fit, drawn anew; shape (chain, draw, group, effect)."""
+    if random.between is not None:
+        return Relatives.again(design, parameter, random).draw(fit, rng)
+    G = covariance(fit, random, suffix(design, parameter))
+    shape = (*G.shape[:2], len(random.groups.labels), random.size)
+    return np.asarray(rng.normal(size=shape) @ square_root(G).mT)
 
 
 def unknown_to_the_fit(*parts: Design) -> list[list[Newcomers]]:
@@ -153,9 +191,23 @@ def with_labels(
     texts = [t for p in predictors for t in (p.fixed, *(r.effects for r in p.random))]
     used = {name for text in texts for name in formula.variables(text)}
     free = [f for g in design.groups if whose[g.name] != "existing" for f in g.grouping.factors]
+    used |= _when(design, frame, whose)
     made = [f for f in dict.fromkeys(free) if f not in {*frame.columns, *used}]
     labels = [f"row {i}" for i in range(1, len(frame) + 1)]
     return frame.assign(**dict.fromkeys(made, labels)), made
+
+
+def _when(design: Design, frame: pd.DataFrame, whose: Mapping[str, Whose]) -> set[str]:
+    """Columns with the times of new series that have several rows, or an sd for each time."""
+    found = set[str]()
+    for _, random in _randoms(design):
+        if random.between is None or random.between.series is None:
+            continue
+        structure = random.between.series.structure
+        alone = random.within not in frame.columns or frame[random.within].is_unique
+        if whose[random.name] == "new" and (random.spreads is not None or not alone):
+            found |= set(structure.columns)
+    return found
 
 
 def observed(design: Design, data: Any) -> Design:

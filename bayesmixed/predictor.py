@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
-from formulaic import Formula as FormulaicFormula
+import xarray as xr
 from formulaic import ModelSpec as Encoder
-from formulaic.errors import DataMismatchWarning, FormulaicError
-from formulaic.materializers import PandasMaterializer
-from formulaic.parser.types import Factor, Term
 from numpy.typing import NDArray
 from scipy.linalg import qr
 
-from bayesmixed._errors import BayesmixedError, DataError, listed
+from bayesmixed._errors import DataError, listed
 from bayesmixed.between import Between
-from bayesmixed.data import LARGEST, check_predictor, numbers
-from bayesmixed.expressions import evaluate
+from bayesmixed.data import check_predictor
+from bayesmixed.encoding import add_offsets, apply, encode_terms
 from bayesmixed.formula import plain, variables
-from bayesmixed.groups import Groups
+from bayesmixed.groups import Groups, first_rows
+from bayesmixed.known import KnownCovariance
 from bayesmixed.spec import PredictorSpec, RandomTerm
+from bayesmixed.spreads import Spreads
+from bayesmixed.structure import Structure
 
 type Floats = NDArray[np.float64]
 
@@ -50,6 +49,8 @@ class RandomDesign:
         How `Z` was made, one for each term, for new rows.
     between : Between, optional
         How groups are correlated, where they are not independent.
+    spreads : Spreads, optional
+        Where standard deviations of the one effect differ by visit or arm: each row's.
     """
 
     groups: Groups
@@ -58,6 +59,7 @@ class RandomDesign:
     blocks: tuple[tuple[int, ...], ...]
     encoders: tuple[Encoder, ...] = field(repr=False)
     between: Between | None = None
+    spreads: Spreads | None = None
 
     @property
     def name(self) -> str:
@@ -70,9 +72,49 @@ class RandomDesign:
         return len(self.effects)
 
     @property
-    def variance(self) -> float:
-        """Variance of an average group for an effect with standard deviation 1."""
-        return 1.0 if self.between is None else self.between.variance
+    def is_process(self) -> bool:
+        """Whether it stands for correlated residuals."""
+        return self.groups.grouping.is_process
+
+    @property
+    def within(self) -> str:
+        """The column of whose groups a series is made; empty where groups are not in series."""
+        series = None if self.between is None else self.between.series
+        return "" if series is None else series.structure.within
+
+    def variance(self, posterior: xr.Dataset) -> Floats:
+        """Variance of an average group for an effect with standard deviation 1.
+
+        Returns
+        -------
+        array, shape (chain, draw, 1, 1) or less
+        """
+        return np.ones(1) if self.between is None else self.between.average(posterior)
+
+    @property
+    def first(self) -> NDArray[np.intp]:
+        """The first row of each group, shape (groups,)."""
+        return first_rows(self.groups.index, len(self.groups.labels))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What has standard deviations of its own: the effects, or their visits and arms."""
+        return self.effects if self.spreads is None else tuple(map(str, self.spreads.labels))
+
+    @property
+    def loadings(self) -> Floats:
+        """What effects of standard deviation 1 of all `parts` are multiplied by, (rows, parts).
+
+        Raises
+        ------
+        DataError
+            If a row is of another visit or arm than those of the fit.
+        """
+        if self.spreads is None:
+            return self.Z
+        self.spreads.check()
+        own = self.spreads.index[:, None] == np.arange(len(self.spreads.labels))
+        return np.asarray(self.Z * own)
 
     @property
     def is_correlated(self) -> bool:
@@ -131,17 +173,18 @@ class PredictorDesign:
             RandomDesign(
                 Groups(r.groups.grouping, r.groups.labels, r.groups.match(frame)),
                 r.effects,
-                np.column_stack([_apply(encoder, frame) for encoder in r.encoders]),
+                np.column_stack([apply(encoder, frame) for encoder in r.encoders]),
                 r.blocks,
                 r.encoders,
                 r.between,
+                None if r.spreads is None else r.spreads.at(frame),
             )
             for r in self.random
         )
-        X = _apply(self.encoder, frame)
+        X = apply(self.encoder, frame)
         if X.shape[1] > len(self.terms):
             X = X[:, 1:]
-        offset = _offset(self.offsets, frame)
+        offset = add_offsets(self.offsets, frame)
         return PredictorDesign(self.terms, X, offset, random, self.encoder, self.offsets)
 
     def eta(self, beta: Floats, effects: Mapping[str, Floats]) -> Floats:
@@ -195,114 +238,39 @@ def build_predictor(
     if drop_intercept and INTERCEPT in names:
         X, names = X[:, 1:], names[1:]
     _check_columns(X, names, parameter, implicit_intercept=drop_intercept)
-    offset = _offset(spec.offsets, frame)
+    offset = add_offsets(spec.offsets, frame)
     return PredictorDesign(names, X, offset, _random(spec.random, frame), encoder, spec.offsets)
 
 
-class _Materializer(PandasMaterializer):  # type: ignore[misc]
-    """formulaic's, with expressions worked out by `expressions` and not by Python's eval."""
-
-    @PandasMaterializer.override  # type: ignore[untyped-decorator]
-    def _evaluate(self, expr: str, metadata: object, spec: Encoder) -> tuple[object, set[str]]:
-        return evaluate(expr, self.data, spec.transform_state, spec), set()
-
-
-def _terms(code: str) -> FormulaicFormula:
-    """Multiply the terms out; formulaic sees names in place of the calls."""
-    text, parts = plain(code)
-
-    def factor(given: Factor) -> Factor:
-        part, is_call = parts.get(given.expr, (None, False))
-        return Factor(part, eval_method="python" if is_call else "lookup") if part else given
-
-    terms = FormulaicFormula(text)
-    return FormulaicFormula([Term([factor(f) for f in term.factors]) for term in terms])
-
-
-def _matrix(given: str | Encoder, frame: pd.DataFrame, failure: str) -> pd.DataFrame:
-    """Encode a formula's terms, or new rows as the encoder did; failures in plain words."""
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", category=DataMismatchWarning)
-            matrix: pd.DataFrame = _Materializer(frame).get_model_matrix(
-                _terms(given) if isinstance(given, str) else given,
-                na_action="ignore",
-                output="pandas",
-            )
-    except DataMismatchWarning:
-        raise DataError(f"{failure}: {_unseen(given, frame)}.") from None
-    except (FormulaicError, TypeError, ValueError, LookupError, AttributeError) as error:
-        cause = error if isinstance(error, BayesmixedError) else error.__cause__
-        if isinstance(cause, BayesmixedError):
-            raise cause from None
-        raise DataError(f"{failure}: {error}") from None
-    return matrix
-
-
-def _unseen(given: str | Encoder, frame: pd.DataFrame) -> str:
-    """Which categories of new rows the encoder does not know."""
-    for name, (_, state) in () if isinstance(given, str) else given.encoder_state.items():
-        known = state.get("categories", ())
-        new = [v for v in frame.get(name, pd.Series()).unique() if v not in known]
-        if known and new:
-            return f"{name} is {listed(map(repr, new))}, which was not in the data of the fit"
-    return "some rows have a category that is not among the levels"
-
-
-def encode_terms(code: str, frame: pd.DataFrame) -> tuple[Floats, tuple[str, ...], Encoder]:
-    """Columns of a formula's terms, their names, and how they were made.
+def related(
+    predictor: PredictorDesign,
+    covariances: Mapping[str, Structure | KnownCovariance],
+    frame: pd.DataFrame,
+) -> PredictorDesign:
+    """Give groupings whose groups are correlated what says how.
 
     Raises
     ------
     DataError
-        If the terms cannot be worked out, have one level only, or share a name.
+        If a covariance does not fit the groups, or several effects vary where standard deviations
+        differ by visit or arm.
     """
-    matrix = _matrix(code, frame, f"{code} cannot be worked out from the data")
-    encoder = matrix.model_spec
-    made = [name for part in encoder.structure for name in part.columns]
-    calls = {part for part, is_call in plain(code)[1].values() if is_call}
-    if len(made) > len(set(made)) or calls & set(variables(code)):
-        raise DataError(f"Two terms of {code} have the same name; rename one of the columns.")
-    for term, columns in encoder.term_indices.items():
-        if not columns and str(term) != "0":
+
+    def one(random: RandomDesign) -> RandomDesign:
+        given = covariances.get(random.name)
+        if given is None:
+            return random
+        between = Between.of(given, random.groups, frame)
+        spreads = Spreads.of(given, frame) if isinstance(given, Structure) else None
+        if spreads is not None and random.size > 1:
             raise DataError(
-                f"{term} has one level only, so its effect cannot be estimated; leave it out."
+                f"{given}: heterogeneous= and by= give a standard deviation to each visit or arm, "
+                f"which is for one effect of a group; {listed(random.effects)} vary between those "
+                f"of {random.name!r}. Leave all but one out, or use one standard deviation each."
             )
-    names = tuple(str(name) for name in matrix.columns)
-    return _finite(matrix, names), names, encoder
+        return replace(random, between=between, spreads=spreads)
 
-
-def _apply(encoder: Encoder, frame: pd.DataFrame) -> Floats:
-    matrix = _matrix(encoder, frame, "The new rows cannot be encoded as those of the fit")
-    return _finite(matrix, tuple(str(name) for name in matrix.columns))
-
-
-def _finite(matrix: pd.DataFrame, names: Sequence[str]) -> Floats:
-    values = np.ascontiguousarray(matrix.to_numpy(dtype=float))
-    bad = ~(np.abs(values) <= LARGEST)
-    if bad.any():
-        column = int(bad.any(axis=0).argmax())
-        raise DataError(
-            f"The term {names[column]!r} is infinite, huge or not a number at row "
-            f"{listed(matrix.index[bad[:, column]], 5)}; logarithms and roots need positive "
-            "values, and ratios a denominator other than 0."
-        )
-    return values
-
-
-def _offset(expressions: Sequence[str], frame: pd.DataFrame) -> Floats:
-    total: Floats = np.zeros(len(frame))
-    for code in expressions:
-        value = numbers(evaluate(code, frame), len(frame), f"offset({code})")
-        bad = ~(np.abs(value) <= LARGEST)
-        if bad.any():
-            raise DataError(
-                f"offset({code}) is infinite or not a number at row "
-                f"{listed(frame.index[bad], 5)}; a logarithm needs an exposure above 0."
-            )
-        total = total + value
-    return total
+    return replace(predictor, random=tuple(map(one, predictor.random)))
 
 
 def _check_levels(code: str, frame: pd.DataFrame) -> None:

@@ -13,7 +13,7 @@ from pytensor import shared
 
 from bayesmixed.correlations import correlations
 from bayesmixed.defaults import AssignedPrior
-from bayesmixed.names import effect_dim, effect_names
+from bayesmixed.names import effect_dim, effect_names, sd_dim
 from bayesmixed.predictor import RandomDesign
 from bayesmixed.priors import Prior, pymc_distribution
 from bayesmixed.process import Correlate
@@ -61,6 +61,9 @@ def effects(
     sd, factor = _covariance(random, tail, priors)
     if mean is None or weights is None:
         z = _standard(random, tail, priors)
+        if random.spreads is not None:
+            own = random.spreads.index[random.first]
+            sd = sd[pm.Data(f"index_sd{tail}_{group}", own.astype("int32"), dims=group)][:, None]
         values = (z if factor is None else z @ factor.T) * sd
         return pm.Deterministic(f"u{tail}_{group}", values, dims=(group, dim))
     w = pm.Data(f"weights_{group}", np.array(weights), dims=dim)
@@ -78,9 +81,16 @@ def _standard(random: RandomDesign, tail: str, priors: Priors) -> Any:
     dim = effect_dim(tail, random)
     if between is None:
         return pm.Normal(name, dims=(group, dim))
-    if between.factor is not None:
-        z = pm.Normal(name, shape=(between.factor.shape[1], random.size))
-        return pm.Data(f"factor{tail}_{group}", between.factor) @ z
+    if between.mixed:
+        # I and K have the same eigenvectors, so a gradient takes no factorisation.
+        values, vectors = between.spectrum
+        z, phi = pm.Normal(name, dims=(group, dim)), priors[between.share].prior
+        share = phi.variable(between.share)
+        sd = pt.sqrt(1 - share + share * pm.Data(f"eigenvalues{tail}_{group}", values))
+        return pm.Data(f"eigenvectors{tail}_{group}", vectors) @ (sd[:, None] * z)
+    if between.known is not None:
+        z = pm.Normal(name, shape=(between.root.shape[1], random.size))
+        return pm.Data(f"factor{tail}_{group}", between.root) @ z
     z, series = pm.Normal(name, dims=(group, dim)), between.series
     assert series is not None
     P = correlations(series, priors, between)
@@ -94,9 +104,9 @@ def _standard(random: RandomDesign, tail: str, priors: Priors) -> Any:
 
 def _covariance(random: RandomDesign, tail: str, priors: Priors) -> tuple[Any, Any | None]:
     """Standard deviations of a grouping's effects, and the factor of their correlations."""
-    dim = effect_dim(tail, random)
-    names = effect_names(tail, random)
-    sd = vector(f"sd{tail}_{random.name}", [priors[n].prior for n in names], dim)
+    dim, names = effect_dim(tail, random), effect_names(tail, random)
+    every = [priors[n].prior for n in names]
+    sd = vector(f"sd{tail}_{random.name}", every, sd_dim(tail, random))
     return sd, _cholesky(random, tail, priors, dim) if random.is_correlated else None
 
 

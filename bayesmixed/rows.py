@@ -22,7 +22,9 @@ def take(design: Design, rows: Integers) -> Design:
 
     def random(given: RandomDesign) -> RandomDesign:
         groups = replace(given.groups, index=given.groups.index[rows])
-        return replace(given, groups=groups, Z=given.Z[rows])
+        own = given.spreads
+        own = None if own is None else replace(own, index=own.index[rows])
+        return replace(given, groups=groups, Z=given.Z[rows], spreads=own)
 
     def predictor(given: PredictorDesign) -> PredictorDesign:
         return replace(
@@ -75,6 +77,8 @@ def alike(
             columns += [*random.Z.T]
             if random.name not in without:
                 columns.append(random.groups.index)
+            if random.spreads is not None:
+                columns.append(random.spreads.index)
     spread = parameters is None or "sigma" in parameters
     known = [design.trials, design.sampling_sd if spread else None, design.y if outcome else None]
     columns += [column for column in known if column is not None]

@@ -43,6 +43,11 @@ class Grouping:
         """Name it after its factors unless it has a name."""
         object.__setattr__(self, "name", self.name or ":".join(self.factors))
 
+    @property
+    def is_process(self) -> bool:
+        """Whether it stands for correlated residuals, rather than being one of the user's."""
+        return self.name == PROCESS != ":".join(self.factors)
+
 
 @dataclass(frozen=True)
 class RandomTerm:
@@ -173,6 +178,14 @@ class ModelSpec:
                 by = () if structure.by is None else (structure.by,)
                 found += [*structure.columns, structure.within, *by]
         return tuple(found)
+
+    @property
+    def process(self) -> Structure | None:
+        """The structure of a process that stands for correlated residuals."""
+        first = next(iter(self.predictors.values()))
+        given = self.covariances.get(PROCESS)
+        stands = any(term.grouping.is_process for term in first.random)
+        return given if stands and isinstance(given, Structure) else None
 
     @property
     def formula(self) -> str:

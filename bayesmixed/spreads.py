@@ -1,4 +1,4 @@
-"""Residual standard deviations that differ between visits, outcomes and arms."""
+"""Standard deviations of residuals, or of a process, that differ between visits and arms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesmixed._errors import DataError
+from bayesmixed._errors import DataError, listed
 from bayesmixed.structure import Structure, dim_of
 
 type Integers = NDArray[np.int64]
@@ -17,7 +17,7 @@ type Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Spreads:
-    """Which residual standard deviation each row has.
+    """Which standard deviation each row has, of its residual or of a process.
 
     Parameters
     ----------
@@ -59,6 +59,22 @@ class Spreads:
         places = {label: i for i, label in enumerate(self.labels)}
         labels = _labels(self.structure, frame)
         return replace(self, index=np.array([places.get(label, -1) for label in labels]))
+
+    def check(self) -> None:
+        """Refuse rows whose standard deviation is not known.
+
+        Raises
+        ------
+        DataError
+            If there are such.
+        """
+        count = int((self.index < 0).sum())
+        if count:
+            raise DataError(
+                f"In {count:,} rows the standard deviation of the process is not known, as the fit "
+                f"has no such row; it has one for each of {listed(self.labels)} "
+                f"({', '.join(self.columns)})."
+            )
 
     def of_rows(self, values: NDArray[Any]) -> NDArray[Any]:
         """Each row's of values whose last axis runs over `labels`; NaN where it has none."""

@@ -8,7 +8,7 @@ that lie inside the unit. Effects of groupings around it keep their values in th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,12 +16,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesmixed._errors import BayesmixedError, DataError, listed
-from bayesmixed.axes import Axis
+from bayesmixed._errors import BayesmixedError, listed
+from bayesmixed.conditional import square_root
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.groups import Groups, parents
 from bayesmixed.linpred import Whose, covariance, linear_predictor
+from bayesmixed.places import Places
+from bayesmixed.places import correlations as correlations_of
 from bayesmixed.series import Series
 from bayesmixed.spec import Grouping
 
@@ -30,60 +32,6 @@ type Integers = NDArray[np.intp]
 
 # Numbers in the covariances that are in memory at a time.
 _AT_ONCE = 8_000_000
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where rows stand in series: whose they are, when they were taken, and in which arm.
-
-    Parameters
-    ----------
-    who, arm : array of int, shape (rows,)
-    times : array, shape (rows, columns)
-        As `Structure.matrix` takes them.
-    """
-
-    who: Integers
-    arm: Integers
-    times: Floats
-
-    @classmethod
-    def of(cls, series: Series | None, frame: pd.DataFrame, subject: str = "") -> Places:
-        """Find the rows of a table, of the fit's subjects or others, among the fit's visits.
-
-        Where residuals are not correlated, `subject` names the column of whose rows they are.
-
-        Raises
-        ------
-        DataError
-            If a counted visit or an arm is not in the data of the fit.
-        """
-        arm = np.zeros(len(frame), dtype=np.intp)
-        if series is None:
-            return cls(pd.factorize(frame[subject])[0], arm, np.zeros((len(frame), 1)))
-        structure = series.structure
-        if structure.by is not None:
-            arm = _found(structure.by, frame[structure.by], series.arms)
-        times = np.column_stack([_times(axis, frame) for axis in series.axes])
-        return cls(pd.factorize(frame[structure.within])[0], arm, times)
-
-
-def _times(axis: Axis, frame: pd.DataFrame) -> Floats:
-    columns = list(axis.structure.columns)
-    if not axis.structure.counted:
-        return frame[columns].to_numpy(dtype=np.float64)
-    (name,) = columns
-    return axis.positions(frame[name])[:, None]
-
-
-def _found(name: str, values: pd.Series, known: object) -> Integers:
-    places = np.asarray(pd.Index(known).get_indexer(pd.Index(values)), dtype=np.intp)  # type: ignore[call-overload]
-    if (places < 0).any():
-        raise DataError(
-            f"{name} is {listed(values[places < 0].unique())} in some rows, which is not in the "
-            "data of the fit, so nothing is known of its residuals."
-        )
-    return places
 
 
 @dataclass(frozen=True)
@@ -270,44 +218,11 @@ def _log_root(L: Floats) -> Floats:
     return np.asarray(np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1))
 
 
-def square_root(G: Floats) -> Floats:
-    """A square root R of covariances, R R' = G, which may be singular."""
-    values, vectors = np.linalg.eigh(G)
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :])
-
-
 def correlations(fit: Fit, arm: int, times: Floats, draws: slice = slice(None)) -> Floats:
-    """Correlations of the residuals of one series, shape (draws, rows, rows).
-
-    Parameters
-    ----------
-    fit : Fit
-        With correlated residuals.
-    arm : int
-        Position of the series' arm.
-    times : array, shape (rows, columns)
-        As `Structure.matrix` takes them.
-    draws : slice
-        Which draws, chains one after the other.
-    """
+    """Correlations of the residuals of one series (see `places.correlations`)."""
     series = fit.design.series
     assert series is not None
-    values = {name: v[draws, arm] for name, v in _parameters(fit, series).items()}
-    total = int(fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"])
-    found = np.empty((len(range(*draws.indices(total))), len(times), len(times)))
-    for s in range(len(found)):
-        found[s] = series.structure.matrix({n: v[s] for n, v in values.items()}, times)
-    return found
-
-
-def _parameters(fit: Fit, series: Series) -> Mapping[str, Floats]:
-    """The structure's parameters, shape (draws, arms, ...)."""
-    found = {}
-    for p in series.parameters:
-        values = fit.posterior[p.name].to_numpy()
-        values = values.reshape((-1, *values.shape[2:]))
-        found[p.name] = values if series.structure.by is not None else values[:, None]
-    return found
+    return correlations_of(series, fit.posterior, arm, times, draws)
 
 
 def _relative(labels: Integers) -> Integers:

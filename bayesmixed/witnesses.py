@@ -20,10 +20,11 @@ from bayesmixed._errors import DataError
 from bayesmixed.compress import unique_rows
 from bayesmixed.data import is_numeric, numbers, select
 from bayesmixed.design import Design, variables
+from bayesmixed.encoding import encode_terms
 from bayesmixed.expressions import evaluate
 from bayesmixed.formula import plain
 from bayesmixed.groups import Groups, group_keys
-from bayesmixed.predictor import PredictorDesign, RandomDesign, encode_terms
+from bayesmixed.predictor import PredictorDesign, RandomDesign
 from bayesmixed.spec import Grouping, ModelSpec, RandomTerm
 from bayesmixed.whole import Whole
 

@@ -1,9 +1,9 @@
-"""Simulation-based calibration of correlated residuals: ranks of the truth among posterior draws.
+"""Simulation-based calibration of correlations: ranks of the truth among posterior draws.
 
-Parameters come from the priors, outcomes from NumPy's own multivariate normals, and draws from the
-package's fits. If the fits are right, ranks are uniform (Talts et al. 2018, arXiv:1804.06788). The
-likelihood is ranked beside the parameters, as it finds what single parameters miss (Modrák et al.
-2023, Bayesian Analysis 20:461).
+Parameters come from the priors, outcomes from NumPy's own multivariate normals, or counts about
+values that are such, and draws from the package's fits. If the fits are right, ranks are uniform
+(Talts et al. 2018, arXiv:1804.06788). The likelihood is ranked beside the parameters, as it finds
+what single parameters miss (Modrák et al. 2023, Bayesian Analysis 20:461).
 
 ``python tests/calibration.py`` records the ranks that the documentation shows.
 """
@@ -53,6 +53,27 @@ VARIANTS: Mapping[str, Case] = {
     "Exponential, nugget": ("y ~ x", bm.Exponential(time="time", within="id", nugget=True)),
     "Matern 5/2": ("y ~ x", bm.Matern(time="time", within="id", smoothness=2.5)),
 }
+_RING = {i: [(i - 1) % 15, (i + 1) % 15] for i in range(15)}
+_ALIKE = pd.DataFrame(0.8 ** np.abs(np.subtract.outer(np.arange(15), np.arange(15))))
+#: What is correlated are effects of groups, or a process, in the predictor.
+EFFECTS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "counts, AR1": (
+        "n ~ x",
+        {"family": "poisson", "residual": bm.AR1(time="visit", within="id")},
+    ),
+    "counts, AR1, sd by visit": (
+        "n ~ x",
+        {
+            "family": "poisson",
+            "residual": bm.AR1(time="visit", within="id", heterogeneous=True),
+        },
+    ),
+    "counts, BYM2": (
+        "n ~ x + (1 | id)",
+        {"family": "poisson", "covariances": {"id": bm.bym2(_RING)}},
+    ),
+    "known matrix": ("y ~ x + (1 | id)", {"covariances": {"id": _ALIKE}}),
+}
 #: Every structure of the catalogue that needs no more than visits, and what it is combined with.
 CASES: Mapping[str, Case] = {
     name: ("y ~ x", made(**_visits(made)))
@@ -70,25 +91,38 @@ def frame() -> pd.DataFrame:
     made["arm"] = np.where(made["id"] < 8, "a", "b")
     made["x"] = rng.normal(size=len(made))
     made["y"] = rng.normal(size=len(made))
+    made["n"] = rng.poisson(2, size=len(made))
     return made.sample(frac=0.9, random_state=1)
 
 
 def model(name: str) -> bm.Model:
     """The model of a case, with priors from which data come that a study might have."""
-    formula, residual = CASES[name]
+    formula, given = EFFECTS[name] if name in EFFECTS else (CASES[name][0], {})
+    if name in CASES:
+        given = {"residual": CASES[name][1]}
     data = frame()
-    plain = bm.Model(formula, data, residual=residual)
+    plain = bm.Model(formula, data, **given)
     unit = {n: bm.Prior("Normal", mu=0, sigma=1) for n in ("Intercept", "beta[x]")}
     spread = bm.Prior("LogNormal", mu=0, sigma=0.3)
     unit |= {n: spread for n in plain.priors.index if n.startswith("sigma")}
-    if "sd_id" in plain.priors.index:
-        unit["sd_id"] = bm.Prior("HalfNormal", sigma=1)
+    for sd in ("sd_id", "sd_process"):
+        if plain.priors.index.str.startswith(sd).any():
+            unit[sd] = bm.Prior("HalfNormal", sigma=1)
     if "range" in plain.priors.index:
         unit["range"] = bm.Prior("LogNormal", mu=0, sigma=0.5)
-    return bm.Model(formula, data, residual=residual, priors=unit)
+    return bm.Model(formula, data, priors=unit, **given)
 
 
 type Values = Mapping[str, np.ndarray[Any, Any]]
+
+
+def predicted(made: bm.Model, values: Values) -> Any:
+    """Linear predictors of all rows, with the groups' effects."""
+    predictor = next(iter(made.design.predictors.values()))
+    eta = predictor.X @ values["beta"]
+    for r in predictor.random:
+        eta = eta + values[f"u_{r.name}"][r.groups.index, 0]
+    return eta
 
 
 def subjects(made: bm.Model, values: Values) -> Iterator[tuple[Any, Any, Any]]:
@@ -121,6 +155,11 @@ def _measured(columns: tuple[str, ...]) -> list[tuple[Any, int, Any]]:
 
 def log_likelihood(made: bm.Model, values: Values, y: Any) -> float:
     """Log-density of all rows, but for its constant."""
+    if made.spec.residual is None:
+        eta = predicted(made, values)
+        if "sigma" in values:
+            return float(-0.5 * ((y - eta) ** 2).sum() / values["sigma"] ** 2)
+        return float((y * eta - np.exp(eta)).sum())
     total = 0.0
     for rows, mean, V in subjects(made, values):
         off = y[rows] - mean
@@ -138,6 +177,11 @@ def truths(made: bm.Model, count: int, seed: int) -> Iterator[tuple[Values, Any]
     rng, found = np.random.default_rng(seed), 0
     for k in range(4 * count):
         values = {n: drawn[n].isel(draw=k).to_numpy() for n in names}
+        if made.spec.residual is None:
+            if found < count:
+                found += 1
+                yield values, _outcome(made, values, rng)
+            continue
         parts = list(subjects(made, values))
         # Bands of correlations have no density where a matrix is not positive definite.
         if found == count or min(np.linalg.eigvalsh(V).min() for *_, V in parts) <= 0:
@@ -150,16 +194,41 @@ def truths(made: bm.Model, count: int, seed: int) -> Iterator[tuple[Values, Any]
     assert found == count
 
 
+def _outcome(made: bm.Model, values: Values, rng: np.random.Generator) -> Any:
+    """Outcomes given the effects, these anew from their dense normal distribution."""
+    (random,) = next(iter(made.design.predictors.values())).random
+    data = frame()
+    if random.name == "process":
+        structure = made.spec.covariances["process"]
+        who, when = (data[n].to_numpy() for n in ("id", "visit"))
+        whole = structure.matrix({"phi": values["phi"]}, np.arange(4.0)[:, None])
+        K = np.asarray(whole)[np.ix_(when, when)] * (who[:, None] == who)
+        sd = values["sd_process"]
+        sd = sd[when] if len(sd) > 1 else np.full(len(data), sd[0])
+        u = sd * (np.linalg.cholesky(K) @ rng.normal(size=len(data)))
+        values["u_process"][random.groups.index, 0] = u
+    else:
+        K = made.spec.covariances["id"].matrix
+        if "phi_id" in values:
+            K = (1 - values["phi_id"]) * np.eye(len(K)) + values["phi_id"] * K
+        values["u_id"][:, 0] = values["sd_id"][0] * np.linalg.cholesky(K) @ rng.normal(size=len(K))
+    eta = predicted(made, values)
+    if "sigma" in values:
+        return eta + values["sigma"] * rng.normal(size=len(eta))
+    return rng.poisson(np.exp(eta)).astype(float)
+
+
 def scalars(made: bm.Model, values: Values) -> dict[str, Any]:
     """What is ranked of draws: the last axes are the variables' own, those before draws."""
     found = {"beta[Intercept]": values["beta"][..., 0], "beta[x]": values["beta"][..., 1]}
     for name in set(values) - {"beta"}:
         v = values[name]
-        if name == "u_id":
+        if name.startswith("u_"):
+            sd = values[f"sd_{name[2:]}"]
             # One subject's line and effect in units of its sd: joint with the parameters.
-            found["u_id[first]"] = v[..., 0, 0]
+            found[f"{name}[first]"] = v[..., 0, 0]
             found["line of first"] = v[..., 0, 0] + values["beta"][..., 0]
-            found["u_id[last] / sd"] = v[..., -1, 0] / values["sd_id"][..., 0]
+            found[f"{name}[last] / sd"] = v[..., -1, 0] / sd[..., 0]
         elif name == "cor_residual":
             for i, j in combinations(range(v.shape[-1]), 2):
                 found[f"cor[{i},{j}]"] = v[..., i, j]
@@ -203,7 +272,7 @@ def record(count: int, names: list[str]) -> None:
     known["made by"] = f"python tests/calibration.py {count}"
     known["versions"] = {"Python": platform.python_version()} | {n: version(n) for n in packages}
     known["draws"] = KEPT
-    for name in names or CASES:
+    for name in names or [*CASES, *EFFECTS]:
         known["ranks"][name] = found = ranks(name, count)
         worst = {label: round(uniformity(each), 4) for label, each in found.items()}
         sys.stdout.write(f"{name}: {worst}\n")

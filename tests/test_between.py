@@ -11,7 +11,7 @@ from scipy.stats import multivariate_normal
 
 import bayesmixed as bm
 from bayesmixed.fit import Fit
-from bayesmixed.known import KnownCovariance
+from bayesmixed.known import KnownCovariance, root_of
 from bayesmixed.process import Correlate, correlate, correlate_backward
 from bayesmixed.series import Series
 from tests import made
@@ -362,7 +362,6 @@ def test_effects_of_years_are_correlated_within_a_hospital() -> None:
         ({"batch": pd.DataFrame([[1, 0], [1, 1.0]], list("AB"), list("AB"))}, "symm"),
         ({"batch": pd.DataFrame(np.eye(2), index=["A", "B"], columns=["A", "B"])}, "no row for C"),
         ({"batch": bm.AR1(time="cask", within="batch")}, "'cask' changes within"),
-        ({"batch": bm.Unstructured(time="cask", within="batch")}, "one standard deviation"),
     ],
 )
 def test_covariances_that_cannot_be_are_refused(given, message: str) -> None:
@@ -375,17 +374,18 @@ def test_correlated_groups_cannot_be_integrated_out() -> None:
     data = bm.datasets.load("pastes")
     labels = sorted(data["batch"].unique())
     K = pd.DataFrame(np.eye(len(labels)), index=labels, columns=labels)
+    formula = "strength ~ 1 + (1 | batch) + (1 | batch:cask)"
     with pytest.raises(bm.BayesmixedError, match="are sampled"):
-        bm.Model("strength ~ 1 + (1 | batch)", data, covariances={"batch": K}, marginalize=True)
+        bm.Model(formula, data, covariances={"batch": K}, marginalize=True)
 
 
 def test_whole_numbers_are_alike_in_data_and_matrix() -> None:
     K = KnownCovariance.of(pd.DataFrame(np.diag([1.0, 4.0]), [1.0, 2.0], [1.0, 2.0]), "id")
-    np.testing.assert_array_equal(K.factor([2, 1], "id"), np.diag([2.0, 1.0]))
+    np.testing.assert_array_equal(root_of(K.among([2, 1], "id")), np.diag([2.0, 1.0]))
 
 
 def test_a_singular_matrix_has_a_factor() -> None:
     K = KnownCovariance.of(bm.neighbours({"a": ["b"], "b": ["a", "c"], "c": ["b"]}), "area")
-    F = K.factor(["c", "a", "b"], "area")
+    F = root_of(K.among(["c", "a", "b"], "area"))
     assert F.shape == (3, 2)
     np.testing.assert_allclose(F @ F.T, K.matrix[np.ix_([2, 0, 1], [2, 0, 1])], atol=1e-12)

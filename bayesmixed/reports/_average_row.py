@@ -195,7 +195,8 @@ def row_weights(design: Design) -> Floats:
 
 def cross_product(random: RandomDesign, weights: Floats) -> Floats:
     """Weighted mean of zz', which makes z'Gz on average the sum of its products with G."""
-    return np.asarray((random.Z * weights[:, None]).T @ random.Z)
+    Z = random.loadings
+    return np.asarray((Z * weights[:, None]).T @ Z)
 
 
 def _variances(fit: Fit, rows: list[Design], weights: list[Floats]) -> dict[str, dict[str, Floats]]:
@@ -248,6 +249,7 @@ def _stacked(averages: list[tuple[PredictorDesign, Floats, float]]) -> Predictor
             r,
             groups=replace(r.groups, index=np.full(len(averages), -1)),
             Z=np.full((len(averages), r.size), np.nan),
+            spreads=None,
         )
         for r in first.random
     )

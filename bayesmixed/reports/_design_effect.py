@@ -20,13 +20,16 @@ from bayesmixed._errors import BayesmixedError, lookup
 from bayesmixed.compress import unique_rows
 from bayesmixed.fit import Fit
 from bayesmixed.group_likelihood import INSTEAD, need_independent
+from bayesmixed.groups import Groups, parents
 from bayesmixed.linpred import random_of
 from bayesmixed.reports._average_row import AverageRow, average_row
 from bayesmixed.reports._curve import histogram
 from bayesmixed.reports._icc import correlations, overdispersed_trials, shared_levels, where
 from bayesmixed.reports._latent import is_own_scale
+from bayesmixed.reports._process_effect import process_effect
 from bayesmixed.reports._report import Report, convergence_caveats, interval
 from bayesmixed.reports._series import mean_variance, need_whole_series
+from bayesmixed.spec import Grouping
 from bayesmixed.subjects import units as units_of
 
 type Floats = NDArray[np.float64]
@@ -51,7 +54,9 @@ def design_effect(
     Where residuals are correlated it is that of the rows in the data,
     :math:`1'V1 / \mathrm{tr}\,V` with :math:`V` their covariance given the predictors: the
     variance of their mean over that of as many independent rows with the same variances. For one
-    AR(1) series of n it is :math:`1 + 2\sum_{k<n} (1 - k/n)\,\phi^k` [3]_.
+    AR(1) series of n it is :math:`1 + 2\sum_{k<n} (1 - k/n)\,\phi^k` [3]_. A process in the
+    predictor of counts and yes/no outcomes counts likewise, for rows at the average of their
+    predictors; covariances of outcomes come from those of predictors by Hermite polynomials [4]_.
 
     Parameters
     ----------
@@ -88,6 +93,7 @@ def design_effect(
     .. [1] Kish (1965), Survey Sampling, section 8.2.
     .. [2] Eldridge, Ashby & Kerry (2006), Int. J. Epidemiol. 35:1292.
     .. [3] Bayley & Hammersley (1946), Suppl. J. R. Stat. Soc. 8:184.
+    .. [4] Liu & Der Kiureghian (1986), Probabilistic Eng. Mech. 1:105.
 
     Examples
     --------
@@ -100,6 +106,8 @@ def design_effect(
     ['icc', 'design_effect', 'se_inflation', 'effective_sample_size']
     >>> planned = bm.design_effect(fit, cluster_size=30)
     """
+    if fit.spec.process is not None and len(fit.spec.covariances) == 1:
+        return _of_process(fit, level, cluster_size is not None or bool(cv) or at is not None)
     fit.design.need_unrelated("A design effect")
     if fit.design.series is not None:
         return _of_series(fit, level, cluster_size is not None or bool(cv) or at is not None)
@@ -174,6 +182,52 @@ def _of_series(fit: Fit, level: str | None, asked: bool) -> Report:
                 if level is not None
                 else ()
             ),
+        ),
+    )
+
+
+def _of_process(fit: Fit, level: str | None, asked: bool) -> Report:
+    """The mean of the rows in the data, whose predictors are correlated by the time between."""
+    design, structure = fit.design, fit.spec.process
+    assert structure is not None
+    first = design.predictors[_first(fit)]
+    process = next(r for r in first.random if r.is_process)
+    mixed = [p for p in design.predictors.values() if p is not first and p.random]
+    counted = design.trials is not None and bool((design.trials > 1).any())
+    if mixed or counted or len(process.groups.labels) < len(design.y):
+        raise BayesmixedError(
+            f"With a process ({structure}) a design effect is for one row of one trial at a time, "
+            "and effects of groups on the mean alone. r2(fit) and icc(fit) say what they explain."
+        )
+    if asked:
+        raise BayesmixedError(
+            f"Rows are correlated by when they were measured ({structure}), so a design effect is "
+            "that of the rows in the data: leave out cluster_size, cv and at."
+        )
+    index = np.zeros(len(design.y), dtype=np.intp)
+    words = f"the {len(index):,} rows in the data"
+    if level is not None:
+        units = {g.name: g for g in design.groups if not g.grouping.is_process}
+        series = Groups.of(Grouping((structure.within,)), design.table.frame)
+        groups = lookup({series.name: series} | units, level, "grouping or series")
+        if parents(series.index, groups.index) is None:
+            raise BayesmixedError(
+                f"The series of one {series.name} lie in several groups of {level!r}; use "
+                f'level="{series.name}".'
+            )
+        index = groups.index
+        words += f", in {len(groups.labels):,} groups of {level}"
+    rows = average_row(fit)
+    effect = process_effect(fit, rows, process, index)
+    clusters = _Clusters(f"of a process, {structure}", words, float(len(index)), effect)
+    return _table(
+        fit,
+        clusters,
+        "Two rows, at the average of their predictors, are correlated by the effects of the groups "
+        f"that they share and, in one {structure.within}, by the process.",
+        (
+            "It is for the plain mean of the outcomes; the model weighs rows by their covariance, "
+            "and a comparison within series may gain from it.",
         ),
     )
 

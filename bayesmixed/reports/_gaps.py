@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from bayesmixed._errors import BayesmixedError, lookup
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
+from bayesmixed.places import Places
 from bayesmixed.reports._trial import Trial
-from bayesmixed.subjects import Normal, Places
+from bayesmixed.subjects import Normal
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.intp]

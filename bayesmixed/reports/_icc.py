@@ -69,7 +69,8 @@ def icc(fit: Fit, scale: Literal["latent", "response"] = "latent", at: Any = Non
     shared, integrated by quadrature in every draw [1]_ [3]_. On the latent scale it is
     :math:`V / (V_{\mathrm{all}} + V_e)` of variances on the linear predictor's scale, where
     :math:`V_e` is the residual variance, the link's latent variance (:math:`\pi^2/3` for logit),
-    or with a log link :math:`\log(1 + v/m^2)` [2]_.
+    or with a log link :math:`\log(1 + v/m^2)` [2]_. A process that stands for correlated
+    residuals (`residual`) counts as residual variance, of which two rows share nothing.
 
     Parameters
     ----------
@@ -229,14 +230,20 @@ def shared_levels(fit: Fit) -> dict[str, tuple[str, ...]]:
     BayesmixedError
         If there is none.
     """
-    randoms = fit.design.predictors[fit.design.family.parameters[0].name].random
-    if not randoms:
+    every = fit.design.predictors[fit.design.family.parameters[0].name].random
+    randoms = [r for r in every if not r.is_process]
+    if not every:
         random_of(fit, None)
-    every = fit.design.groups
+    if not randoms:
+        raise BayesmixedError(
+            f"Nothing varies between groups in this fit but the process ({fit.spec.process}), "
+            "which stands for residuals; add (1 | group)."
+        )
+    groups = [g for g in fit.design.groups if not g.grouping.is_process]
     found = {
         r.name: tuple(
             g.name
-            for g in every
+            for g in groups
             if g.name == r.name
             or (
                 len(g.labels) < len(r.groups.labels)
@@ -332,7 +339,8 @@ def _caveats(fit: Fit, rows: AverageRow, draws: xr.Dataset) -> tuple[str, ...]:
             "scale, which depends on the profile."
         )
     found.append("It is the correlation that the predictors in the model leave, not the raw one.")
-    single = [g.name for g in design.groups if int(g.sizes.max()) == 1]
+    groups = [g for g in design.groups if not g.grouping.is_process]
+    single = [g.name for g in groups if int(g.sizes.max()) == 1]
     if single and not design.family.has_trials:
         found.append(
             f"Every row is its own group of {' and '.join(single)}: the correlation is one with a "

@@ -12,16 +12,25 @@ from bayesmixed._errors import BayesmixedError, listed
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.groups import Groups, parents
+from bayesmixed.spec import PROCESS
 
 type Integers = NDArray[np.intp]
 
 
 def related_caveats(fit: Fit) -> tuple[str, ...]:
     """What is not counted where groups are correlated."""
-    if not fit.spec.covariances:
-        return ()
+    spec, found = fit.spec, list[str]()
+    if spec.process is not None:
+        found.append(
+            f"The process ({spec.process}) counts as residual variance; that it makes rows of one "
+            f"{spec.process.within} alike by the time between them is left out."
+        )
+    names = [n for n in spec.covariances if spec.process is None or n != PROCESS]
+    if not names:
+        return tuple(found)
     return (
-        f"Groups of {listed(fit.spec.covariances)} are correlated: rows of different groups are "
+        *found,
+        f"Groups of {listed(names)} are correlated: rows of different groups are "
         "alike too, which this does not count. The variance is that of an average group (sd "
         "squared times the mean diagonal of a known matrix).",
     )

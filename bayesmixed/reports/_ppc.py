@@ -18,12 +18,11 @@ from bayesmixed._errors import DataError, lookup
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.kriging import Kriging
-from bayesmixed.linpred import Groups, choices, covariance, linear_predictor
-from bayesmixed.names import suffix
+from bayesmixed.linpred import Groups, choices, linear_predictor
+from bayesmixed.newcomers import anew
 from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.reports._report import Picture, Report, convergence_caveats, interval
 from bayesmixed.sample import generator
-from bayesmixed.subjects import square_root
 
 type Floats = NDArray[np.float64]
 type Statistic = Callable[[Floats], Floats]
@@ -105,9 +104,7 @@ def replicate(fit: Fit, design: Design, groups: Groups, rng: np.random.Generator
     for name, part in design.predictors.items():
         for random in part.random:
             if random.name in drawn:
-                G = covariance(fit, random, suffix(design, name))
-                shape = (*G.shape[:2], len(random.groups.labels), random.size)
-                u = rng.normal(size=shape) @ square_root(G).mT
+                u = anew(fit, design, name, random, rng)
                 rows = u[..., random.groups.index, :] * random.Z
                 eta[name] = eta[name] + rows.sum(axis=-1)
     if fit.design.series is not None:

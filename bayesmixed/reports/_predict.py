@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from bayesmixed.family import Family
 from bayesmixed.fit import Fit
 from bayesmixed.kriging import Kriging
 from bayesmixed.linpred import Groups, LinearPredictor, Whose, choices, linear_predictor
-from bayesmixed.newcomers import asked_for, predictor_columns, runs, with_labels
+from bayesmixed.newcomers import Newcomers, asked_for, predictor_columns, runs, with_labels
 from bayesmixed.reports import _lines
 from bayesmixed.reports._report import Picture, Report, convergence_caveats, interval
 from bayesmixed.sample import generator
@@ -57,6 +57,12 @@ def predict(
     drawn as if the whole series were measured anew. "mean" and "group" leave out what residuals
     foretell: they are expected values given the effects.
 
+    A process in the place of correlated residuals (counts, yes/no outcomes), and effects of groups
+    that are correlated (`covariances`), belong to the predictor. Times that the fit has not seen of
+    a series in it, and groups that a known matrix relates to those in the fit, have effects that
+    are normal given those that were seen, in every draw: "mean" averages over what is left, "group"
+    and "outcome" draw it, a series at a time. New series are drawn as a whole.
+
     Parameters
     ----------
     fit : Fit
@@ -68,8 +74,8 @@ def predict(
     groups : {"existing", "new", "average"} or mapping of str to these
         Whether a row's group has its own effects, is drawn from the population, or has effects of
         0; for all groupings or by grouping (those not named are existing ones). New groups with
-        the same label are the same group, and share what is drawn. With correlated residuals the
-        column of whose rows make a series may be named too, grouping or not.
+        the same label are the same group, and share what is drawn. With correlated residuals or a
+        process the column of whose rows make a series may be named too, grouping or not.
     kind : {"mean", "group", "outcome", "probability"}
         See above; "probability" gives that of every category of an ordinal outcome, averaged over
         new groups as "mean" is.
@@ -119,14 +125,14 @@ def predict(
         given = rows.table.frame.drop(columns=made)
     rows.need_rows("A prediction for the rows of the fit")
     check_can(rows, kind)
-    new = asked_for(rows, whose) if kind in ("group", "outcome") else []
+    new = asked_for(fit.design, rows, whose)
     series = _series(fit, rows, groups) if kind == "outcome" else None
     rng = generator(seed)
     parts = []
     for piece in runs(fit, len(rows.y) * max(1, len(rows.categories))):
         found = linear_predictor(piece, rows, whose)
         eta = dict(found.centre)
-        for each in new:
+        for each in new if kind in ("group", "outcome") else ():
             eta[each.parameter] = eta[each.parameter] + each.shift(each.draw(piece, rng))
         shape = (piece.posterior.sizes["chain"], piece.posterior.sizes["draw"], len(rows.y))
         drawn = None if series is None else series.draw(piece, eta, rng)
@@ -142,8 +148,9 @@ def predict(
         f"Predictions of {fit.spec.response}",
         table,
         draws.to_dataset(name="prediction"),
-        f"{label}, for the rows given. {_population(whose, kind)} {_given(fit, series)}Posterior "
-        "means and 95 % equal-tailed intervals, row by row.",
+        f"{label}, for the rows given. {_population(whose, kind)} {_given(fit, series)}"
+        f"{_continued(rows, whose, new)}Posterior means and 95 % equal-tailed intervals, row by "
+        "row.",
         (*_caveats(fit, rows, whose, kind), *_infinite(draws), *convergence_caveats(fit)),
         ("Skrondal & Rabe-Hesketh (2009), J. R. Stat. Soc. A 172:659-687.",),
         _pictures(rows, draws, table, label),
@@ -174,6 +181,19 @@ def _given(fit: Fit, series: Kriging | None) -> str:
         + (f"in {rows - count:,} rows as a series of their own" if count < rows else "")
         + ". "
     )
+
+
+def _continued(rows: Design, whose: Mapping[str, Whose], new: Sequence[Newcomers]) -> str:
+    """Which rows have effects that follow from those of other groups, in sentences."""
+    found = ""
+    for each in new:
+        if whose[each.random.name] == "existing":
+            what = "the process" if each.random.within else f"effects of {each.random.name}"
+            found += (
+                f"In {int((each.index >= 0).sum()):,} of {len(rows.y):,} rows {what} was not in "
+                "the fit, and is normal given what was seen of others that it is correlated with. "
+            )
+    return found
 
 
 def named(rows: Design, kind: str) -> str:

@@ -18,7 +18,7 @@ from bayesmixed._errors import lookup
 from bayesmixed.compress import unique_rows
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
-from bayesmixed.linpred import LinearPredictor, linear_predictor
+from bayesmixed.linpred import LinearPredictor, Whose, linear_predictor, row_variance
 from bayesmixed.reports._average_row import average_row, need_mean, row_weights
 from bayesmixed.reports._latent import is_own_scale, latent_residual, scale_name
 from bayesmixed.reports._report import Report, convergence_caveats, interval
@@ -41,7 +41,9 @@ def r2(fit: Fit, scale: Literal["latent", "response"] = "latent") -> Report:
     :math:`\sigma_u^2` the mean of z'Gz [3]_, and :math:`\sigma_e^2` as for `icc`. On the response
     scale the effects are integrated out by quadrature; it is the variance of the fit over itself
     plus the expected residual variance [4]_, for new groups. Offsets belong to the predictors on
-    the response scale, and are left out on the latent one.
+    the response scale, and are left out on the latent one. A process that stands for correlated
+    residuals (`residual` of counts and yes/no outcomes) is residual variance, as additive
+    overdispersion is [2]_: neither predictors nor groups explain it.
 
     Parameters
     ----------
@@ -138,10 +140,11 @@ def _latent(fit: Fit) -> xr.DataArray:
     if predictor.terms:
         beta = fit.posterior["beta"].to_numpy()
         fixed = fixed + np.einsum("...i,ij,...j->...", beta, cross, beta)
-    groups = sum((mean_variance(fit, r) for r in predictor.random), start=none)
+    groups = sum((mean_variance(fit, r) for r in predictor.random if not r.is_process), start=none)
     residual = mean_residual(fit)
     if residual is None:
         residual = xr.DataArray(latent_residual(average_row(fit))[..., 0], dims=dims)
+    residual = residual + sum(mean_variance(fit, r) for r in predictor.random if r.is_process)
     total = fixed + groups + residual
     return xr.concat([fixed / total, (fixed + groups) / total], "part").transpose(*dims, "part")
 
@@ -149,15 +152,25 @@ def _latent(fit: Fit) -> xr.DataArray:
 def _response(fit: Fit) -> xr.DataArray:
     need_mean(fit.design)
     design, weights = distinct(fit.design)
+    name = design.family.parameters[0].name
+    process = next((r for r in design.predictors[name].random if r.is_process), None)
+    whose: dict[str, Whose] = {
+        g.name: "average" if g.grouping.is_process else "new" for g in design.groups
+    }
     parts = []
     for piece in Fit(design, fit.tree).pieces():
         rows = linear_predictor(piece, design, "new")
         # A Student-t's variance may be infinite.
         with np.errstate(invalid="ignore"):
-            mean, square, within = rows.average(_moments(rows))
+            moments = _moments(rows)
+            mean, square, within = rows.average(moments)
             level = mean @ weights
+            total = (square + within) @ weights - level**2
+            if process is not None:
+                given = linear_predictor(piece, design, whose)
+                alone = {name: row_variance(piece, process)}
+                square = given.square(partial(_first, moments), alone)
             fitted = square @ weights - level**2
-            total = fitted + within @ weights
             marginal = (mean - level[..., None]) ** 2 @ weights
             parts.append(np.stack([marginal / total, fitted / total], axis=-1))
     return xr.DataArray(np.concatenate(parts, axis=1), dims=("chain", "draw", "part"))
@@ -178,12 +191,16 @@ def _moments(rows: LinearPredictor) -> Callable[[Mapping[str, Floats]], Floats]:
     return moments
 
 
+def _first(function: Callable[[Mapping[str, Floats]], Floats], eta: Mapping[str, Floats]) -> Floats:
+    return np.asarray(function(eta)[0])
+
+
 def distinct(design: Design) -> tuple[Design, Floats]:
     """Rows that differ in any predictor, of one trial each, with their shares of all rows."""
     columns = [] if design.sampling_sd is None else [design.sampling_sd]
     for predictor in design.predictors.values():
         columns += [*predictor.X.T, predictor.offset]
-        columns += [column for random in predictor.random for column in random.Z.T]
+        columns += [column for random in predictor.random for column in random.loadings.T]
     found = unique_rows(columns, len(design.y))
     rows = take(design, found.first)
     trials = None if design.trials is None else np.ones(len(found))

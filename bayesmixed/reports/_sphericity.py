@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from bayesmixed._errors import BayesmixedError, lookup
 from bayesmixed.fit import Fit
+from bayesmixed.places import Places
 from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.reports._curve import histogram
 from bayesmixed.reports._repeated_anova import RepeatedAnova, epsilon
 from bayesmixed.reports._report import Report, convergence_caveats, interval
-from bayesmixed.subjects import Normal, Places, units, within
+from bayesmixed.subjects import Normal, units, within
 
 type Floats = NDArray[np.float64]
 type Row = dict[str, float]

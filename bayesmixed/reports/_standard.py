@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from bayesmixed._errors import DataError
 from bayesmixed.compress import unique_rows
-from bayesmixed.data import Table
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
-from bayesmixed.groups import Groups
 from bayesmixed.linpred import LinearPredictor, Whose, linear_predictor
 from bayesmixed.predictor import RandomDesign
 from bayesmixed.reports._estimand import Estimand, has_exposure
 from bayesmixed.reports._interpolation import interpolated
+from bayesmixed.rows import take as some_rows
 
 type Floats = NDArray[np.float64]
 
@@ -80,29 +79,8 @@ def _in_groups_of(design: Design, other: Design) -> Design:
 
 
 def take(design: Design, rows: NDArray[np.intp]) -> Design:
-    """Some rows of a design, in the order given."""
-
-    def some(values: Floats | None) -> Floats | None:
-        return None if values is None else values[rows]
-
-    def random(r: RandomDesign) -> RandomDesign:
-        groups = Groups(r.groups.grouping, r.groups.labels, r.groups.index[rows])
-        return replace(r, groups=groups, Z=r.Z[rows])
-
-    return replace(
-        design,
-        table=Table(design.table.frame.iloc[rows], {}, 0),
-        y=design.y[rows],
-        predictors={
-            name: replace(
-                p, X=p.X[rows], offset=p.offset[rows], random=tuple(map(random, p.random))
-            )
-            for name, p in design.predictors.items()
-        },
-        trials=some(design.trials),
-        sampling_sd=some(design.sampling_sd),
-        series=None,
-    )
+    """Some rows of a design, in the order given, apart from their series."""
+    return replace(some_rows(design, rows), series=None)
 
 
 def exposure(design: Design) -> Floats:
@@ -139,7 +117,7 @@ def distinct(design: Design, weight: Floats, groups: Whose) -> tuple[Design, Flo
     """
     columns = [c for p in design.predictors.values() for c in (*p.X.T, p.offset)]
     for random in (r for p in design.predictors.values() for r in p.random):
-        columns += [] if groups == "average" else list(random.Z.T)
+        columns += [] if groups == "average" else list(random.loadings.T)
         columns += [random.groups.index] if groups == "existing" else []
     columns += [c for c in (design.trials, design.sampling_sd) if c is not None]
     unique = unique_rows(columns, len(weight))

@@ -27,7 +27,9 @@ def variance_components(fit: Fit) -> Report:
     intercepts' variance where nothing but the intercept varies. The residual is
     the family's own variance for an identity link and the link's latent variance (:math:`\pi^2/3`
     for logit) for a yes/no outcome or an ordered category. Other families have no residual on the
-    predictor's scale, and then no share is given (`icc` and `r2` say what can be said).
+    predictor's scale, and then no share is given (`icc` and `r2` say what can be said). A process
+    that stands for correlated residuals has a level of its own, ``process``; together with the
+    residual it is what `r2` and `icc` count as residual variance.
 
     Parameters
     ----------
@@ -104,7 +106,7 @@ def _picture(table: pd.DataFrame, label: str, ax: Axes | None) -> Axes:
 def _effects(
     random: RandomDesign, posterior: xr.Dataset, tail: str, group: str
 ) -> dict[tuple[str, str, str], xr.DataArray]:
-    names = random.effects
+    names = random.parts
     sd = posterior[sd_name(tail, random.name)]
     found: dict[tuple[str, str, str], xr.DataArray] = {}
     for k, effect in enumerate(names):
@@ -126,7 +128,7 @@ def _level(
 
 def mean_variance(fit: Fit, random: RandomDesign) -> xr.DataArray:
     """Mean over the rows of z'Gz, dims (chain, draw), by way of the mean cross-product of z."""
-    if np.ptp(random.Z, axis=0).max() > 0:
+    if np.ptp(random.loadings, axis=0).max() > 0:
         fit.design.need_rows("The mean of a variance that differs between rows")
     cross = cross_product(random, row_weights(fit.design))
     total = np.einsum("...ij,ij->...", covariance(fit, random), cross)

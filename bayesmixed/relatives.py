@@ -1,0 +1,341 @@
+r"""Effects of groups that are not in the fit but correlated with groups in it, or with each other.
+
+With correlations :math:`K` between groups and the covariance :math:`G` of a group's effects, those
+of new groups n are drawn given those of the groups seen s:
+
+.. math:: u_n \mid u_s \sim
+    N\left(K_{ns} K_{ss}^{-1} u_s,\; (K_{nn} - K_{ns} K_{ss}^{-1} K_{sn}) \otimes G\right)
+
+which is kriging of a process (Cressie 1993, Statistics for Spatial Data, section 3.2) and the
+prediction of breeding values (Henderson 1975, Biometrics 31:423), in every draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayesmixed._errors import DataError
+from bayesmixed.conditional import draw, regression, root
+from bayesmixed.data import check_columns
+from bayesmixed.design import Design
+from bayesmixed.fit import Fit
+from bayesmixed.groups import first_rows, group_keys
+from bayesmixed.known import KnownCovariance, text_of
+from bayesmixed.names import sd_name, suffix
+from bayesmixed.places import Places, alike, correlations
+from bayesmixed.predictor import RandomDesign
+from bayesmixed.series import Series
+
+type Floats = NDArray[np.float64]
+type Integers = NDArray[np.intp]
+type Matrices = Callable[[xr.Dataset, slice], Floats]
+
+# Numbers in the correlations that are in memory at a time.
+_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Groups whose correlations are alike in a draw.
+
+    Parameters
+    ----------
+    seen : array of int, shape (sets, seen)
+        Positions among the groups of the fit.
+    coming : array of int, shape (sets, coming)
+        Positions among the new groups.
+    matrices : callable
+        From a posterior and some of its draws to their correlations, those seen first; shape
+        (draws, n, n), or (1, n, n) where they are the same in all.
+    """
+
+    seen: Integers
+    coming: Integers
+    matrices: Matrices
+
+
+@dataclass(frozen=True)
+class Relatives:
+    """New groups of one grouping in one linear predictor.
+
+    Parameters
+    ----------
+    random : RandomDesign
+        What varies between the groups, for some rows.
+    tail : str
+        What names of the predictor's variables end in.
+    index : array of int, shape (rows,)
+        Number of each row's new group; -1 where it has none.
+    first : array of int, shape (new groups,)
+        A row of each.
+    parts : tuple of _Part
+    """
+
+    random: RandomDesign
+    tail: str
+    index: Integers
+    first: Integers
+    parts: tuple[_Part, ...]
+
+    @classmethod
+    def given(
+        cls, design: Design, rows: Design, parameter: str, random: RandomDesign
+    ) -> Relatives | None:
+        """Groups that are not in the fit but correlated with some that are.
+
+        Parameters
+        ----------
+        design : Design
+            Of the fit.
+        rows : Design
+            Of which the groups are.
+        parameter : str
+            Whose predictor it is.
+        random : RandomDesign
+            The grouping, for these rows.
+
+        Raises
+        ------
+        DataError
+            If nothing is known of the correlation with a visit, or a series changes its arm.
+        """
+        new = random.groups.index < 0
+        between = random.between
+        if between is None or not new.any():
+            return None
+        found = cls._numbered(design, rows, parameter, random, new)
+        if between.series is None:
+            covariance = design.spec.covariances[random.name]
+            assert isinstance(covariance, KnownCovariance)
+            parts = tuple(_known(covariance, random, found._keys(rows)))
+        else:
+            parts = tuple(_series(design, rows, parameter, random, found.first))
+        covered = np.zeros(len(found.first) + 1, dtype=bool)
+        for part in parts:
+            covered[part.coming] = True
+        index = np.where(covered[found.index], found.index, -1)
+        return replace(found, index=index, parts=parts) if parts else None
+
+    @classmethod
+    def unseen(
+        cls, design: Design, rows: Design, parameter: str, random: RandomDesign
+    ) -> Relatives | None:
+        """New series of groups, whatever their labels; None where groups are not in series.
+
+        Raises
+        ------
+        DataError
+            If nothing is known of the correlation with a visit.
+        """
+        if random.between is None or random.between.series is None:
+            return None
+        series, every = random.between.series, np.ones(len(rows.y), dtype=bool)
+        found = cls._numbered(design, rows, parameter, random, every)
+        frame, structure = rows.table.frame.iloc[found.first], series.structure
+        if frame[structure.within].is_unique:
+            # Times do not matter where every group is a series of its own.
+            seen = design.table.frame.iloc[0]
+            frame = frame.assign(**{n: seen[n] for n in structure.columns})
+        return replace(found, parts=tuple(_independent(series, random, frame)))
+
+    @classmethod
+    def again(cls, design: Design, parameter: str, random: RandomDesign) -> Relatives:
+        """The groups of the fit, as if drawn anew."""
+        between = random.between
+        assert between is not None
+        index, first = random.groups.index, random.first
+        found = cls(random, suffix(design, parameter), index, first, ())
+        if between.series is not None:
+            frame = design.table.frame.iloc[first]
+            return replace(found, parts=tuple(_independent(between.series, random, frame)))
+        every = np.arange(len(first))[None]
+        return replace(found, parts=(_Part(every[:, :0], every, between.matrices),))
+
+    @classmethod
+    def _numbered(
+        cls,
+        design: Design,
+        rows: Design,
+        parameter: str,
+        random: RandomDesign,
+        new: NDArray[np.bool_],
+    ) -> Relatives:
+        """Tell new groups apart by their labels."""
+        index = np.full(len(new), -1, dtype=np.intp)
+        keys = group_keys(random.groups.grouping, rows.table.frame)
+        index[new], labels = pd.factorize(keys[new])
+        return cls(random, suffix(design, parameter), index, first_rows(index, len(labels)), ())
+
+    def _keys(self, rows: Design) -> list[object]:
+        frame = rows.table.frame.iloc[self.first]
+        return group_keys(self.random.groups.grouping, frame).tolist()
+
+    def extended(self) -> RandomDesign:
+        """The grouping with the new groups behind those of the fit."""
+        groups = self.random.groups
+        behind = np.where(self.index < 0, groups.index, len(groups.labels) + self.index)
+        return replace(self.random, groups=replace(groups, index=behind))
+
+    def mean(self, fit: Fit) -> Floats:
+        """What is expected of the effects, shape (chain, draw, new group, effect)."""
+        seen = self._seen(fit)
+        found = np.zeros((len(seen), len(self.first), self.random.size))
+        for part, some, P in self._blocks(fit):
+            if part.seen.size:
+                for k in range(self.random.size):
+                    own = seen[some][:, part.seen, k]
+                    found[some, part.coming, k] = draw(P, own, part.coming.shape[1], None)
+        return self._whole(fit, found * self._scale(fit)[..., None])
+
+    def share(self, fit: Fit) -> Floats:
+        """Variance that is left of effects with standard deviation 1, (chain, draw, new group)."""
+        found = np.zeros((_draws(fit), len(self.first)))
+        for part, some, P in self._blocks(fit):
+            left = regression(P, part.coming.shape[1])[1]
+            found[some, part.coming] = np.diagonal(left, axis1=1, axis2=2)[:, None]
+        return self._whole(fit, np.maximum(found, 0.0))
+
+    def draw(self, fit: Fit, rng: np.random.Generator) -> Floats:
+        """Effects less what is expected of them, shape (chain, draw, new group, effect)."""
+        z = rng.standard_normal((_draws(fit), len(self.first), self.random.size))
+        found = np.zeros_like(z)
+        for part, some, P in self._blocks(fit):
+            half = root(regression(P, part.coming.shape[1])[1])
+            found[some, part.coming] = half[:, None] @ z[some][:, part.coming]
+        if self.random.spreads is not None:
+            return self._whole(fit, found * self._scale(fit)[..., None])
+        factor = root(covariance_of_effects(fit, self.random, self.tail))
+        return self._whole(fit, found) @ factor.mT
+
+    def row_shares(self, fit: Fit) -> Floats:
+        """`share` of each row's new group; 0 where it has none; shape (chain, draw, row)."""
+        behind = np.concatenate([self.share(fit), np.zeros((*_sizes(fit), 1))], axis=-1)
+        return np.asarray(behind[..., self.index])
+
+    def _seen(self, fit: Fit) -> Floats:
+        """Effects of the groups of the fit, shape (draws, groups, effects)."""
+        u = fit.posterior[f"u{self.tail}_{self.random.name}"].to_numpy()
+        u = u.reshape((-1, *u.shape[2:]))
+        own = fit.design.predictors[fit.design.family.parameters[0].name]
+        random = next((r for r in own.random if r.name == self.random.name), self.random)
+        if random.spreads is None:
+            return np.asarray(u)
+        return np.asarray(u / self._spreads(fit)[:, random.spreads.index[random.first], None])
+
+    def _scale(self, fit: Fit) -> Floats:
+        """What the effects of every new group are multiplied by, shape (draws, new groups) or 1."""
+        own = self.random.spreads
+        if own is None:
+            return np.ones((1, 1))
+        own.check()
+        return self._spreads(fit)[:, own.index[self.first]]
+
+    def _spreads(self, fit: Fit) -> Floats:
+        sd = fit.posterior[sd_name(self.tail, self.random.name)].to_numpy()
+        return np.asarray(sd.reshape((-1, sd.shape[-1])))
+
+    def _blocks(self, fit: Fit) -> Iterator[tuple[_Part, slice, Floats]]:
+        """Groups that are alike, some draws, and their correlations."""
+        for part in self.parts:
+            m, count = part.seen.shape[1] + part.coming.shape[1], len(part.coming)
+            step = max(1, _AT_ONCE // (m * (m + count)))
+            for first in range(0, _draws(fit), step):
+                some = slice(first, min(first + step, _draws(fit)))
+                yield part, some, part.matrices(fit.posterior, some)
+
+    def _whole(self, fit: Fit, values: Floats) -> Floats:
+        return np.asarray(values.reshape((*_sizes(fit), *values.shape[1:])))
+
+
+def covariance_of_effects(fit: Fit, random: RandomDesign, tail: str = "") -> Floats:
+    """Covariance G of effects of a group with variance 1, shape (chain, draw, effect, effect).
+
+    Where standard deviations differ by visit or arm, these take the effects' place.
+    """
+    sd = fit.posterior[sd_name(tail, random.name)].to_numpy()
+    if not random.is_correlated:
+        return np.asarray(sd[..., None] * np.eye(sd.shape[-1]) * sd[..., None, :])
+    correlation = fit.posterior[f"cor{tail}_{random.name}"].to_numpy()
+    return np.asarray(sd[..., None] * correlation * sd[..., None, :])
+
+
+def _series(
+    design: Design, rows: Design, parameter: str, random: RandomDesign, first: Integers
+) -> Iterator[_Part]:
+    """New times of series that are in the fit."""
+    assert random.between is not None
+    series = random.between.series
+    assert series is not None
+    structure = series.structure
+    by = () if structure.by is None else (structure.by,)
+    check_columns((structure.within, *structure.columns, *by), rows.table.frame.columns)
+    own = next(r for r in design.predictors[parameter].random if r.name == random.name)
+    before = design.table.frame.iloc[own.first]
+    after = rows.table.frame.iloc[first]
+    subjects = pd.Index(after[structure.within].map(text_of).unique())
+    known = subjects.get_indexer(pd.Index(before[structure.within].map(text_of)))
+    at = np.flatnonzero(known >= 0)
+    new = subjects.get_indexer(pd.Index(after[structure.within].map(text_of)))
+    to = np.flatnonzero(np.isin(new, known[at]))
+    if not len(to):
+        return
+    past, coming = Places.of(series, before.iloc[at]), Places.of(series, after.iloc[to])
+    past = Places(known[at].astype(np.intp), past.arm, past.times)
+    coming = Places(new[to].astype(np.intp), coming.arm, coming.times)
+    for each in alike(past, coming):
+        if len({*past.arm[each.seen[0]], *coming.arm[each.coming[0]]}) > 1:
+            raise DataError(
+                f"{structure.by!r} changes within {structure.within} "
+                f"{after[structure.within].iloc[to[each.coming[0, 0]]]}; a series is of one arm."
+            )
+        yield _Part(at[each.seen], to[each.coming], _within(series, random, each.arm, each.times))
+
+
+def _independent(series: Series, random: RandomDesign, frame: pd.DataFrame) -> Iterator[_Part]:
+    """Series of groups, a row each, of which nothing was seen."""
+    places = Places.of(series, frame)
+    none = Places(places.who[:0], places.arm[:0], places.times[:0])
+    for each in alike(none, places):
+        yield _Part(each.seen, each.coming, _within(series, random, each.arm, each.times))
+
+
+def _within(series: Series, random: RandomDesign, arm: int, times: Floats) -> Matrices:
+    assert random.between is not None
+    named = random.between.named
+    return lambda posterior, some: correlations(series, posterior, arm, times, some, named)
+
+
+def _known(
+    covariance: KnownCovariance, random: RandomDesign, keys: list[object]
+) -> Iterator[_Part]:
+    """Groups that a known matrix relates to those of the fit."""
+    place = {label: i for i, label in enumerate(covariance.labels)}
+    coming = np.flatnonzero([text_of(key) in place for key in keys])
+    if not len(coming):
+        return
+    seen = np.arange(len(random.groups.labels))
+    every = [*random.groups.labels.tolist(), *(keys[i] for i in coming)]
+    at = [place[text_of(label)] for label in every]
+    K = covariance.matrix[np.ix_(at, at)]
+    yield _Part(seen[None], coming[None], partial(_among, K, random))
+
+
+def _among(K: Floats, random: RandomDesign, posterior: xr.Dataset, draws: slice) -> Floats:
+    assert random.between is not None
+    return random.between.among(K, posterior, draws)
+
+
+def _sizes(fit: Fit) -> tuple[int, int]:
+    return fit.posterior.sizes["chain"], fit.posterior.sizes["draw"]
+
+
+def _draws(fit: Fit) -> int:
+    chains, draws = _sizes(fit)
+    return chains * draws

@@ -1,0 +1,173 @@
+r"""How much the rows of a table whose predictors hold a process are worth together.
+
+Two outcomes whose linear predictors are normal with correlation :math:`\rho` have the covariance
+:math:`\sum_{k \ge 1} a_k b_k \rho^k`, where :math:`a_k = E\{f(b + \sqrt V z)\,h_k(z)\}` are the
+coefficients of the expected outcome f in normalised Hermite polynomials (Mehler's formula; Liu &
+Der Kiureghian 1986, Probabilistic Engineering Mechanics 1:105).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesmixed.fit import Fit
+from bayesmixed.linpred import LinearPredictor
+from bayesmixed.names import sd_name
+from bayesmixed.places import Places, alike, correlations
+from bayesmixed.predictor import RandomDesign
+from bayesmixed.quadrature import STEPS, nodes
+from bayesmixed.reports._average_row import AverageRow
+
+type Floats = NDArray[np.float64]
+type Integers = NDArray[np.intp]
+
+# Hermite polynomials: of an exponential with variance V the k-th has the share V^k/k!.
+_TERMS = 40
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """Rows by the standard deviation of their process, in some draws.
+
+    Parameters
+    ----------
+    variance : array, shape (classes, draws)
+        Of linear predictors.
+    outcome : array, shape (classes, draws)
+        Variance of outcomes.
+    terms : array, shape (terms, classes, draws)
+        Coefficients of expected outcomes.
+    """
+
+    variance: Floats
+    outcome: Floats
+    terms: Floats
+
+    def covariance(self, shared: Floats, one: Integers, other: Integers) -> Floats:
+        """Of outcomes of rows of two classes each whose predictors have these covariances.
+
+        Parameters
+        ----------
+        shared : array, shape (pairs, draws)
+        one, other : array of int, shape (pairs,)
+        """
+        rho = shared / np.sqrt(self.variance[one] * self.variance[other])
+        total = np.zeros_like(rho)
+        for term in self.terms[:0:-1]:
+            total = (total + term[one] * term[other]) * rho
+        return total
+
+
+def process_effect(fit: Fit, rows: AverageRow, process: RandomDesign, cluster: Integers) -> Floats:
+    """Variance of the mean outcome over that of as many independent rows, (chain, draw).
+
+    Parameters
+    ----------
+    fit : Fit
+    rows : AverageRow
+        The average row.
+    process : RandomDesign
+    cluster : array of int, shape (rows,)
+        Rows of different clusters are independent; each holds whole series.
+    """
+    design, name = fit.design, fit.design.family.parameters[0].name
+    groups = {r.name: r for r in design.predictors[name].random if r is not process}
+    own = [rows.variance[n][name][..., 0].ravel() for n in groups]
+    sd = fit.posterior[sd_name("", process.name)].to_numpy()
+    sd = np.moveaxis(sd, -1, 0).reshape((sd.shape[-1], -1))
+    spread = sd**2 + np.sum(own, axis=0)
+    classes = _classes(rows, name, spread)
+    of_row = np.zeros(len(cluster), dtype=np.intp)
+    if process.spreads is not None:
+        of_row = process.spreads.index.astype(np.intp)
+    alone = np.einsum("cd,c->d", classes.outcome, np.bincount(of_row, minlength=len(sd)))
+    pairs = np.zeros_like(alone)
+    indices = [r.groups.index for r in groups.values()]
+    apart = _counts(indices, cluster, of_row, len(sd))
+    variances = {mask: _sum(own, mask, alone) for mask in apart}
+    for same, P in _within(fit, process):
+        m = same.shape[1]
+        at, to = np.triu_indices(m, 1)
+        one, other = of_row[same[0, at]], of_row[same[0, to]]
+        masks = sum(
+            (1 << k) * (index[same[:, at]] == index[same[:, to]]) for k, index in enumerate(indices)
+        ) + np.zeros((len(same), len(at)), dtype=np.intp)
+        for mask in np.unique(masks):
+            count = (masks == mask).sum(axis=0)
+            shared = variances[mask] + sd[one] * sd[other] * P[:, at, to].T
+            pairs += 2 * count @ classes.covariance(shared, one, other)
+            np.subtract.at(apart[mask], (one, other), count)
+            np.subtract.at(apart[mask], (other, one), count)
+    every = np.arange(len(sd))
+    one, other = (each.ravel() for each in np.meshgrid(every, every, indexing="ij"))
+    for mask, count in apart.items():
+        if mask and count.any():
+            shared = np.broadcast_to(variances[mask], (len(one), len(alone)))
+            pairs += count.ravel() @ classes.covariance(shared, one, other)
+    return np.asarray((1 + pairs / alone).reshape(rows.outcome_variance().shape[:2]))
+
+
+def _classes(rows: AverageRow, name: str, spread: Floats) -> _Classes:
+    """Variances and Hermite coefficients, the rest of the predictors at the average row."""
+    count = rows.centre[name].shape[:2]
+    whole = np.moveaxis(spread.reshape((len(spread), *count)), 0, -1)
+    further = rows.spread(rows.variance)
+    centre = rows.centre
+    predictor = LinearPredictor(rows.design, centre, {**further, name: whole})
+    outcome = np.moveaxis(np.broadcast_to(predictor.outcome_variance(), whole.shape), -1, 0)
+    z, weights = nodes(STEPS[-3])
+    terms = np.zeros((_TERMS, *whole.shape))
+    for node, weight in zip(z, weights, strict=True):
+        eta = {**centre, name: centre[name] + node * np.sqrt(whole)}
+        mean = weight * predictor.evaluate(rows.design.family.mean, eta)
+        before, now = 0.0, 1.0
+        for k in range(_TERMS):
+            terms[k] += now * mean
+            before, now = now, (node * now - np.sqrt(k) * before) / np.sqrt(k + 1)
+    flat = np.moveaxis(terms, -1, 1).reshape((_TERMS, len(spread), -1))
+    return _Classes(spread, outcome.reshape((len(spread), -1)), flat)
+
+
+def _sum(own: list[Floats], mask: int, like: Floats) -> Floats:
+    """Variance that some groupings add together."""
+    return np.sum([v for k, v in enumerate(own) if mask >> k & 1] or [np.zeros_like(like)], axis=0)
+
+
+def _counts(
+    indices: list[Integers], cluster: Integers, of_row: Integers, classes: int
+) -> dict[int, NDArray[np.int64]]:
+    """Ordered pairs of different rows that share exactly some groupings, by their classes."""
+    least: dict[int, NDArray[np.int64]] = {}
+    every = range(len(indices))
+    for some in (c for k in range(len(indices) + 1) for c in combinations(every, k)):
+        cell = np.unique(
+            np.column_stack([cluster, *(indices[k] for k in some)]), axis=0, return_inverse=True
+        )[1].ravel()
+        table = np.zeros((int(cell.max()) + 1, classes), dtype=np.int64)
+        np.add.at(table, (cell, of_row), 1)
+        least[sum(1 << k for k in some)] = table.T @ table
+    exactly: dict[int, NDArray[np.int64]] = {}
+    alone = np.diag(np.bincount(of_row, minlength=classes))
+    for mask in sorted(least, key=int.bit_count, reverse=True):
+        more = [count for m, count in exactly.items() if m & mask == mask]
+        exactly[mask] = least[mask] - alone - np.sum(more, axis=0, dtype=np.int64)
+    return exactly
+
+
+def _within(fit: Fit, process: RandomDesign) -> Iterator[tuple[Integers, Floats]]:
+    """Rows (series, m) of series measured alike, and their correlations."""
+    assert process.between is not None
+    series, design = process.between.series, fit.design
+    assert series is not None
+    rows = process.first
+    places = Places.of(series, design.table.frame.iloc[rows])
+    none = Places(places.who[:0], places.arm[:0], places.times[:0])
+    for each in alike(none, places):
+        named = process.between.named
+        P = correlations(series, fit.posterior, each.arm, each.times, slice(None), named)
+        yield rows[each.coming], P
