@@ -174,6 +174,7 @@ class Model:
             related = [r.between for r in predictor.random if r.between is not None]
             every += [between.series for between in related if between.series is not None]
         found = (self.design.table.note, *(note for each in every for note in each.notes))
+        found += self.design.misread
         self.notes: tuple[str, ...] = (*notes, *filter(None, found))
 
     @classmethod
