@@ -43,6 +43,11 @@ class Grouping:
         """Name it after its factors unless it has a name."""
         object.__setattr__(self, "name", self.name or ":".join(self.factors))
 
+    @property
+    def is_process(self) -> bool:
+        """Whether it stands for correlated residuals, rather than being one of the user's."""
+        return self.name == PROCESS != ":".join(self.factors)
+
 
 @dataclass(frozen=True)
 class RandomTerm:
@@ -89,7 +94,8 @@ class PredictorSpec:
     def __str__(self) -> str:
         """As in a formula."""
         offsets = [f"offset({expression})" for expression in self.offsets]
-        return " + ".join([self.fixed, *offsets, *map(str, self.random)])
+        random = [str(term) for term in self.random if not term.grouping.is_process]
+        return " + ".join([self.fixed, *offsets, *random])
 
 
 @dataclass(frozen=True)
@@ -175,13 +181,24 @@ class ModelSpec:
         return tuple(found)
 
     @property
+    def process(self) -> Structure | None:
+        """The structure of a process that stands for correlated residuals."""
+        first = next(iter(self.predictors.values()))
+        given = self.covariances.get(PROCESS)
+        stands = any(term.grouping.is_process for term in first.random)
+        return given if stands and isinstance(given, Structure) else None
+
+    @property
     def formula(self) -> str:
         """The model as lme4-style text."""
         left = self.response + (f" | trials({self.trials})" if self.trials else "")
         first, *others = self.predictors.items()
         lines = [f"{left} ~ {first[1]}", *(f"{name} ~ {p}" for name, p in others)]
-        lines += [f"residual: {self.residual}"] if self.residual else []
-        lines += [f"covariance of {name}: {given}" for name, given in self.covariances.items()]
+        residual, related = self.residual or self.process, dict(self.covariances)
+        if self.process is not None:
+            del related[PROCESS]
+        lines += [f"residual: {residual}"] if residual else []
+        lines += [f"covariance of {name}: {given}" for name, given in related.items()]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:

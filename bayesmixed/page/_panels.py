@@ -105,11 +105,8 @@ def studies(fit: Fit, report: Report) -> list[Panel]:
     pooled, new, raw = "mu", "new study", ["raw", "raw_lb", "raw_ub"]
     ratio = next((str(n) for n in table.index if f"{n}, new study" in table.index), "")
     if ratio:
-        pooled, new, raw = (
-            ratio,
-            f"{ratio}, new study",
-            [f"raw_ratio{e}" for e in ("", "_lb", "_ub")],
-        )
+        pooled, new = ratio, f"{ratio}, new study"
+        raw = ["raw_ratio", "raw_ratio_lb", "raw_ratio_ub"]
         own = {"mean": "ratio", "eti95_lb": "ratio_lb", "eti95_ub": "ratio_ub"}
         every = every.assign(**{column: every[name] for column, name in own.items()})
     kinds = {pooled: ("pooled", "sum"), new: ("new study", "new")}

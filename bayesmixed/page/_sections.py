@@ -139,6 +139,8 @@ def _every_unit(fit: Fit, units: Collection[str], synthesis: bool) -> Iterator[S
     """The groups of each grouping: their outcomes, slopes, and values of further parameters."""
     first, *others = fit.design.predictors.items()
     for grouping in first[1].random:
+        if grouping.groups.grouping.is_process:  # A value for each time of a patient, not a group.
+            continue
         # Studies have a section of their own.
         told = fit.design.sampling_sd is None or len(grouping.groups.labels) == fit.design.rows
         if grouping.name not in units or (synthesis and told):
