@@ -84,7 +84,7 @@ def test_a_fit_is_written_and_made_again(table, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
     refused = run("fit", table, FORMULA, "--out", blocked)
-    assert isinstance(refused.exception, OSError)
+    assert isinstance(refused.exception, bm.BayesmixedError)
     unseeded = run("fit", table, FORMULA, "--out", tmp_path / "three", *QUICK[:6], "--quiet")
     assert unseeded.exit_code in (0, 3)
     assert tomllib.loads((tmp_path / "three" / "model.toml").read_text())["sampling"]["seed"] >= 0

@@ -91,8 +91,8 @@ def test_a_page_of_a_meta_analysis(tmp_path):
     assert "pooled-effects" in {s.get("id") for s in page.named("section")}
     assert "study-effects" in {s.get("id") for s in page.named("section")}
     assert "intraclass-correlation" not in {s.get("id") for s in page.named("section")}
-    # Ratios, as one reads them: exp(-0.7).
-    assert any(g.get("aria-label", "").startswith("new study: 0.49") for g in page.named("div"))
+    # Ratios, as one reads them: exp(-0.703).
+    assert any(g.get("aria-label", "").startswith("new study: 0.50 (") for g in page.named("div"))
     space = {"data": LOAD("bcg")}
     exec(code(fit), space)  # noqa: S102
     assert space["fit"].posterior.identical(fit.posterior)
