@@ -1,4 +1,4 @@
-"""What to write in the place of functions that other packages' formulas have."""
+"""What to write in the place of functions and families that other packages have."""
 
 from __future__ import annotations
 
@@ -21,3 +21,17 @@ HINTS: Mapping[str, str] = MappingProxyType(
     }
 )
 """By the function's name, a sentence with a space behind it."""
+
+FAMILIES: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("normal", "Gaussian", "linear"), "gaussian"),
+        **dict.fromkeys(("logistic", "logit", "binary"), "bernoulli"),
+        **dict.fromkeys(("negbinomial", "negbin", "nbinom", "nbinom2"), "negative_binomial"),
+        **dict.fromkeys(("student", "t"), "student_t"),
+        **dict.fromkeys(("cumulative", "multinomial"), "ordinal"),
+        **dict.fromkeys(("betabinomial", "beta-binomial"), "beta_binomial"),
+        "zip": "zero_inflated_poisson",
+        "zinb": "zero_inflated_negative_binomial",
+    }
+)
+"""Names of families elsewhere, and here."""

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from bayesmixed import backend as bk
-from bayesmixed import links
-from bayesmixed._errors import lookup
+from bayesmixed import elsewhere, links
+from bayesmixed._errors import UnknownNameError, lookup
 from bayesmixed.backend import Array
 from bayesmixed.between_studies import BETWEEN
 from bayesmixed.cumulative import ordinal
@@ -366,4 +366,7 @@ def get_family(family: str | Family) -> Family:
     """
     if isinstance(family, Family):
         return family
+    if family in elsewhere.FAMILIES:
+        here = elsewhere.FAMILIES[family]
+        raise UnknownNameError(f"There is no family {family!r}; here it is {here!r}.")
     return BETWEEN[family] if family in BETWEEN else lookup(FAMILIES, family, "family")

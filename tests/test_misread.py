@@ -62,3 +62,25 @@ def test_a_predictor_with_a_coefficient_for_every_value_is_noted(column, says):
 @pytest.mark.parametrize("column", [["a", "b", "c"] * 20, [str(i % 10) for i in range(60)]])
 def test_a_factor_is_not_noted(column):
     assert bm.Model("y ~ x", _visits(x=column)).notes == ()
+
+
+def test_dates_that_begin_with_a_day_are_no_order_of_visits():
+    data = _visits(day=[f"{i % 28 + 1:02d}/{i // 28 + 1:02d}/2026" for i in range(60)])
+    data["id"] = np.arange(60) // 10
+    with pytest.raises(bm.BayesmixedError, match="dates as text, such as '01/01/2026'"):
+        bm.Model("y ~ 1", data, residual=bm.AR1(time="day", within="id"))
+
+
+def test_a_gap_does_not_make_floats_of_whole_labels():
+    ids = np.repeat([1001.0, 1002.0, np.nan], 20)
+    model = bm.Model("y ~ 1 + (1 | id)", _visits(id=ids))
+    labels = model.design.groups[0].labels
+    assert labels.tolist() == [1001, 1002]
+    assert labels.dtype.kind == "i"
+    new = pd.DataFrame({"id": [1002.0, 1003.0]})
+    assert model.design.groups[0].match(new).tolist() == [1, -1]
+
+
+def test_families_of_other_packages_are_named():
+    with pytest.raises(bm.BayesmixedError, match="here it is 'bernoulli'"):
+        bm.Model("y ~ 1", _visits(), family="logistic")
