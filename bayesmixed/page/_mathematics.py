@@ -68,9 +68,8 @@ def formulas(design: Design) -> tuple[Markup, ...]:
     spec = design.spec
     for name, given in {"": spec.residual, **spec.covariances}.items():
         if isinstance(given, Structure):
-            what = f"groups of {name}" if name else "residuals"
-            what = f"values of u, {name}," if given is spec.process else what
-            lines.append(_element("mrow", _text(f"{what} of one {given.within}: {given.name}")))
+            what = f"correlations K of {name}, within one" if name else "residuals of one"
+            lines.append(_element("mrow", _text(f"{what} {given.within}: {given.name}")))
     return tuple(_element("math", line, display="block") for line in lines)
 
 

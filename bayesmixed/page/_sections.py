@@ -98,7 +98,7 @@ def sections(fit: Fit, units: Collection[str]) -> Iterator[Section]:
         draw = partial(_panels.studies, fit)
         make = partial(meta.pooled_effects, fit)
         yield _section("Pooled effects", make, draw, _panels.STUDIES_KEY)
-        yield _units("Study effects", partial(meta.study_effects, fit))
+        yield _units("Study effects", partial(_studies, fit))
     # Of one level of studies, tau and I2 above say it; a study is not a group of patients.
     if random and not (synthesis and len(random) == 1):
         yield _section(
@@ -119,6 +119,16 @@ def sections(fit: Fit, units: Collection[str]) -> Iterator[Section]:
     count = few.posterior.sizes["chain"] * few.posterior.sizes["draw"]
     note = "" if few is fit else f" Replicated for {count:,} of the draws."
     yield replace(found, caption=found.caption + note)
+
+
+def _studies(fit: Fit) -> Report:
+    """Each study's effect, in the columns that a page can hold: ratios where there are some."""
+    report = meta.study_effects(fit)
+    ratios = [f"{what}{end}" for what in ("raw_ratio", "ratio") for end in ("", "_lb", "_ub")]
+    kept = [*ratios, "reliability", "weight"]
+    if not set(kept) <= set(report.table.columns):
+        return report
+    return replace(report, table=report.table[kept])
 
 
 def _fewer_draws(fit: Fit) -> Fit:
