@@ -151,4 +151,4 @@ def _priors(fit: Fit) -> pd.DataFrame:
 def _source(fit: Fit, source: str) -> str:
     """Where a prior is from; a meta-analysis gives its model all of them."""
     scaled = any(note.startswith("Default priors are scaled") for note in fit.notes)
-    return "yours, or scaled as said of the data" if scaled and source == "yours" else source
+    return "yours, or scaled (see Data)" if scaled and source == "yours" else source
