@@ -189,10 +189,15 @@ def _check_order(name: str, labels: Any) -> None:
     Raises
     ------
     DataError
-        If the numbers in the text say another order.
+        If the numbers in the text say another order, or the text is dates that begin with a day.
     """
     if isinstance(labels, pd.CategoricalIndex) or not all(isinstance(v, str) for v in labels):
         return
+    if any(re.fullmatch(r"\d{1,2}([-/.])\d{1,2}\1\d{2,4}.*", v) for v in labels):
+        raise DataError(
+            f"The visits in {name!r} are dates as text, such as {labels[0]!r}, ordered by "
+            f"their letters. Make dates of them: pd.to_datetime(data[{name!r}], dayfirst=True)."
+        )
     by_number = sorted(labels, key=lambda v: [int(n) for n in re.findall(r"\d+", v)])
     if by_number != list(labels):
         raise DataError(

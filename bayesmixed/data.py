@@ -73,7 +73,7 @@ def to_pandas(data: Any) -> pd.DataFrame:
         raise DataError(
             "data must be a table (pandas, polars, pyarrow, or a dict of columns), a Dask "
             f"DataFrame, or paths of parquet files, not {type(data).__name__}"
-            + (f" {data!r}." if isinstance(data, str) else ".")
+            + (f" {data!r}; a CSV file is pandas.read_csv(...)." if isinstance(data, str) else ".")
         ) from None
     if isinstance(frame, nw.LazyFrame):
         frame = frame.collect()

@@ -22,6 +22,7 @@ from bayesmixed.data import (
 from bayesmixed.family import Family
 from bayesmixed.groups import Groups, parents, tree
 from bayesmixed.links import Link
+from bayesmixed.misread import advice
 from bayesmixed.outcome import check_support, known_sd, known_trials, outcome, response
 from bayesmixed.predictor import Floats, PredictorDesign, build_predictor, related
 from bayesmixed.series import Series
@@ -254,6 +255,15 @@ class Design:
         """Every grouping, each once."""
         every = {r.name: r.groups for p in self.predictors.values() for r in p.random}
         return tuple(every.values())
+
+    @property
+    def misread(self) -> tuple[str, ...]:
+        """A line on every predictor of text that was probably meant to be something else."""
+        if self.whole is not None:
+            return ()
+        fixed = [n for p in self.spec.predictors.values() for n in formula.variables(p.fixed)]
+        columns = (self.table.frame[name] for name in dict.fromkeys(fixed))
+        return tuple(filter(None, map(advice, columns)))
 
     @property
     def known(self) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ import pandas as pd
 from formulaic import transforms as ft
 
 from bayesmixed._errors import BayesmixedError, DataError, FormulaError, listed, nearest, unknown
+from bayesmixed.elsewhere import HINTS
 from bayesmixed.harmonics import harmonic
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
@@ -338,7 +339,7 @@ def _check_call(node: ast.Call, text: str, spot: int, also: Collection[str]) -> 
     name = ast.unparse(node.func)[:60]
     if name not in {*FUNCTIONS, *also, *CONTRASTS}:
         close = nearest(name.rpartition(".")[2], FUNCTIONS)
-        hint = f"Did you mean {close[0]}()? " if close else ""
+        hint = HINTS.get(name, f"Did you mean {close[0]}()? " if close else "")
         raise FormulaError(
             f"{name!r} cannot be called in a formula. {hint}"
             f"Allowed: {listed([*FUNCTIONS, *sorted(CONTRASTS)], 40)}.",
@@ -384,7 +385,7 @@ def _check_size(name: str, size: str, given: list[ast.expr], text: str, spot: in
 def _check_arithmetic(node: ast.BinOp, text: str, spot: int) -> None:
     sides = (node.left, node.right)
     if type(node.op) not in _BINARY:
-        raise FormulaError(f"{ast.unparse(node)[:60]!r} is not allowed in a formula.", text, spot)
+        raise FormulaError(f"{ast.unparse(node)[:60]!r} is not allowed; a power is **.", text, spot)
     if any(isinstance(side, ast.Constant) and isinstance(side.value, str) for side in sides) or any(
         isinstance(side, ast.List | ast.Tuple) for side in sides
     ):
@@ -394,7 +395,6 @@ def _check_arithmetic(node: ast.BinOp, text: str, spot: int) -> None:
     ):
         # 9**9**9 would keep the machine busy for ever.
         raise FormulaError("Raise a column to a power, not a number.", text, spot)
-    if isinstance(node.op, ast.Pow) and not (
-        isinstance(node.right, ast.Constant | ast.UnaryOp | ast.Name)
-    ):
+    plain = ast.Constant | ast.UnaryOp | ast.Name
+    if isinstance(node.op, ast.Pow) and not isinstance(node.right, plain):
         raise FormulaError("The power must be a number or a column.", text, spot)

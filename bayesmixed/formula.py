@@ -191,7 +191,8 @@ def _check_token(token: Token, before: Token | None, text: str) -> None:
         expressions.check(token.token, text, _start(token), also=_MODEL_WORDS)
     elif token.kind is Token.Kind.OPERATOR and not _is_operator(token.token):
         raise _error(
-            f"{token.token[:20]!r} is not an operator of formulas; valid: {' '.join(_OPERATORS)}.",
+            f"{token.token[:20]!r} is not an operator of formulas; valid: {' '.join(_OPERATORS)}. "
+            "Comparisons and arithmetic stand in I(): I(age > 80), I(a / b).",
             text,
             token,
         )
@@ -208,7 +209,9 @@ def _check_token(token: Token, before: Token | None, text: str) -> None:
     operand = (Token.Kind.NAME, Token.Kind.VALUE, Token.Kind.PYTHON)
     begins = token.kind in operand or token.token == "("
     if begins and (before.kind in operand or before.token == ")"):
-        raise _error("An operator such as '+' is missing here.", text, token)
+        hint = "; a column's name with a space in it stands in backquotes, `my column`"
+        named = before.kind is token.kind is Token.Kind.NAME
+        raise _error(f"An operator such as '+' is missing here{hint * named}.", text, token)
     if before.token == "(" and token.token == ")":
         raise _error("There is nothing in these brackets.", text, token)
     powers = [str(n) for n in range(1, _MAX_POWER + 1)]
@@ -287,8 +290,8 @@ def _response(tokens: Sequence[Token], text: str) -> tuple[str | None, str | Non
     head = tokens[: bars[0]] if bars else tokens
     if len(head) != 1 or head[0].kind not in (Token.Kind.NAME, Token.Kind.PYTHON):
         raise _error(
-            "The left side is one column or one function of columns, such as y, log(y) or "
-            "k | trials(n).",
+            "The left side is one column or one function of columns, such as y, log(y), I(a - b) "
+            "or, for k of n, k | trials(n).",
             text,
             (head[1] if len(head) > 1 else head[0] if head else tokens[0]),
         )

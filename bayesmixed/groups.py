@@ -54,8 +54,12 @@ class Groups:
                 "replace the ':' in the labels."
             )
         # Sorting follows the order of the categories where there is one.
-        index, labels = pd.factorize(keys, sort=True)
-        return cls(grouping, np.asarray(labels), index)
+        index, found = pd.factorize(keys, sort=True)
+        labels = np.asarray(found)
+        if labels.dtype.kind == "f" and (labels % 1 == 0).all() and np.abs(labels).max() < 2**53:
+            # A gap elsewhere made floats of whole numbers.
+            labels = labels.astype(np.int64)
+        return cls(grouping, labels, index)
 
     def match(self, frame: pd.DataFrame) -> NDArray[np.intp]:
         """Position of each row's group of another table among these labels; -1 where unknown."""

@@ -174,7 +174,7 @@ class Model:
             related = [r.between for r in predictor.random if r.between is not None]
             every += [between.series for between in related if between.series is not None]
         found = (self.design.table.note, *(note for each in every for note in each.notes))
-        found = (*found, *dense_notes(self.design, self.integrated))
+        found += (*self.design.misread, *dense_notes(self.design, self.integrated))
         self.notes: tuple[str, ...] = (*notes, *filter(None, found))
 
     @classmethod

@@ -12,6 +12,7 @@ from bayesmixed._errors import BayesmixedError, DataError, listed
 from bayesmixed.data import check_not_dates, is_numeric, numbers
 from bayesmixed.expressions import evaluate
 from bayesmixed.family import Family
+from bayesmixed.misread import meant
 from bayesmixed.spec import ModelSpec
 
 type Floats = NDArray[np.float64]
@@ -40,11 +41,17 @@ def outcome(spec: ModelSpec, frame: pd.DataFrame) -> tuple[Floats, tuple[str, ..
         return _categories(spec, column)
     check_not_dates(column, f"The outcome {spec.response!r}")
     if not is_numeric(column):
-        some = listed(map(repr, column.unique()[:5]))
+        values = sorted(map(str, column.unique()))
+        hint = meant(column)
         raise DataError(
-            f"The outcome {spec.response!r} holds text or categories ({some}), not numbers. For a "
-            f"yes/no outcome compare it: I({spec.response} == {column.iloc[0]!r}); for ordered "
-            'categories use family="ordinal".'
+            f"The outcome {spec.response!r} holds text or categories "
+            f"({listed(map(repr, values), 5)}), not numbers. "
+            + (
+                f"It looks like {hint}."
+                if hint
+                else f"For a yes/no outcome compare it: I({spec.response} == {values[-1]!r}); for "
+                'ordered categories use family="ordinal".'
+            )
         )
     with np.errstate(all="ignore"):
         y = column.to_numpy(dtype=float)

@@ -94,7 +94,8 @@ class PredictorSpec:
     def __str__(self) -> str:
         """As in a formula."""
         offsets = [f"offset({expression})" for expression in self.offsets]
-        return " + ".join([self.fixed, *offsets, *map(str, self.random)])
+        random = [str(term) for term in self.random if not term.grouping.is_process]
+        return " + ".join([self.fixed, *offsets, *random])
 
 
 @dataclass(frozen=True)
@@ -193,8 +194,11 @@ class ModelSpec:
         left = self.response + (f" | trials({self.trials})" if self.trials else "")
         first, *others = self.predictors.items()
         lines = [f"{left} ~ {first[1]}", *(f"{name} ~ {p}" for name, p in others)]
-        lines += [f"residual: {self.residual}"] if self.residual else []
-        lines += [f"covariance of {name}: {given}" for name, given in self.covariances.items()]
+        residual, related = self.residual or self.process, dict(self.covariances)
+        if self.process is not None:
+            del related[PROCESS]
+        lines += [f"residual: {residual}"] if residual else []
+        lines += [f"covariance of {name}: {given}" for name, given in related.items()]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:

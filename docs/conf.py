@@ -63,6 +63,7 @@ numpydoc_citation_re = "[^\\s\\S]"  # [1] in a docstring is its own list of refe
 
 html_theme = "pydata_sphinx_theme"
 html_title = "bayesmixed"
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's own
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False

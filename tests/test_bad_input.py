@@ -469,7 +469,7 @@ CASES = {
         visits(),
         {},
         DataError,
-        ["'arm' holds text or categories ('control'", "I(arm == 'control')", 'family="ordinal"'],
+        ["'arm' holds text or categories ('control'", "I(arm == 'placebo')", 'family="ordinal"'],
     ),
     "ordinal text": (
         "arm ~ x",

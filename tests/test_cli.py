@@ -84,7 +84,7 @@ def test_a_fit_is_written_and_made_again(table, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
     refused = run("fit", table, FORMULA, "--out", blocked)
-    assert isinstance(refused.exception, OSError)
+    assert isinstance(refused.exception, bm.BayesmixedError)
     unseeded = run("fit", table, FORMULA, "--out", tmp_path / "three", *QUICK[:6], "--quiet")
     assert unseeded.exit_code in (0, 3)
     assert tomllib.loads((tmp_path / "three" / "model.toml").read_text())["sampling"]["seed"] >= 0
@@ -128,11 +128,33 @@ def test_parquet_is_read(table, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("sleep.tsv", {"sep": "\t"}),
+        ("sleep.csv.gz", {}),
+        ("bom.csv", {"encoding": "utf-8-sig"}),
+        ("windows.csv", {"lineterminator": "\r\n"}),
+    ],
+)
+def test_text_is_read_however_it_is_packed(name, how, table, tmp_path):
+    pd.read_csv(table).to_csv(tmp_path / name, index=False, **how)
+    assert "180 rows" in run("check", tmp_path / name, FORMULA).output
+
+
+def test_the_version_is_said():
+    result = run("--version")
+    assert (result.exit_code, result.output) == (0, f"bayesmixed {bm.__version__}\n")
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["check", "none.csv", FORMULA], "no file none.csv"),
         (["check", "sleep.csv"], "needs a formula"),
-        (["check", "sleep.txt", FORMULA], ".csv and .parquet"),
+        (["check", "sleep.txt", FORMULA], ".csv, .tsv and .parquet"),
+        (["check", "sleep.parquet.gz", FORMULA], ".csv, .tsv and .parquet"),
+        (["check", "empty.csv", FORMULA], "is empty"),
+        (["fit", "sleep.csv", FORMULA, "--out", "sleep.csv"], "is a file; name a folder"),
         (["check", "sleep.csv", "Reaction ~ Dys"], "Did you mean 'Days'"),
         (["check", "sleep.csv", FORMULA, "--prior", "sigma=__import__('os')"], "write it as"),
         (["check", "bad.toml"], "Did you mean 'formula'"),
@@ -140,8 +162,8 @@ def test_parquet_is_read(table, tmp_path):
         (["check", "broken.toml"], "is not TOML"),
         (["report", "none.nc"], "no file none.nc"),
         (["check", "sleep.csv", FORMULA, "--link", "lg"], "Did you mean 'log'"),
-        (["check", "text.csv", FORMULA], "cannot be read"),
-        (["check", "semicolons.csv", FORMULA], "separated by ';'"),
+        (["check", "text.csv", FORMULA], "not UTF-8"),
+        (["check", "semicolons.csv", FORMULA], "sep=';', decimal=','"),
         (["check", "parameters.toml"], "sigma = 3 in [parameters] must be text"),
         (["check", "hierarchy.toml"], "Subject = 1 in [hierarchy] must be text"),
         (["check", "residual.toml"], "Did you mean 'heterogeneous'"),
@@ -156,6 +178,7 @@ def test_what_cannot_be_used_is_said(arguments, message, table, tmp_path, monkey
     (tmp_path / "kind.toml").write_text('data = "a.csv"\nformula = "y ~ x"\ncenter = "no"\n')
     (tmp_path / "broken.toml").write_text("= 1")
     (tmp_path / "text.csv").write_bytes(b"Reaction,Days,Subject\n1,\xff\xfe,3\n")
+    (tmp_path / "empty.csv").write_text("")
     (tmp_path / "semicolons.csv").write_text("Reaction;Days;Subject\n1,5;2;3\n")
     start = f'data = "sleep.csv"\nformula = "{FORMULA}"\n'
     residual = '[residual]\nstructure = "AR1"\ntime = "Days"\n'

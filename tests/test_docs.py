@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 import bayesmixed as bm
+from bayesmixed.expressions import CONTRASTS, FUNCTIONS
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [p for p in sorted(DOCS.rglob("*.md")) if not {"_build", "generated"} & set(p.parts)]
@@ -123,10 +124,26 @@ def test_every_family_is_on_the_page_of_families():
         assert links == [link.name for link in family.parameters[0].links]
 
 
-def test_which_odds_ratio_is_two_clicks_from_the_front_page():
+@pytest.mark.parametrize(
+    "page", ["odds-ratio", "family", "covariance", "priors", "meta-analysis", "trust"]
+)
+def test_how_to_choose_is_two_clicks_from_the_front_page(page):
     front, choose = (DOCS / "index.md").read_text(), (DOCS / "choose" / "index.md").read_text()
     assert ":link: choose/index" in front
-    assert ":link: odds-ratio" in choose
+    assert f":link: {page}\n" in choose
+
+
+@pytest.mark.parametrize("name", bm.__all__)
+def test_every_public_name_is_on_a_page_that_is_not_the_reference(name):
+    """Who does not know a name cannot look it up."""
+    guides = (p for p in PAGES if not {"api", "coming-from", "case-studies"} & set(p.parts))
+    assert any(re.search(rf"\b{name}\b", page.read_text()) for page in guides)
+
+
+def test_formulas_call_what_the_page_of_formulas_says():
+    text = (DOCS / "formulas.md").read_text()
+    for name in {*FUNCTIONS, *CONTRASTS} - {"cs", "standardize"}:  # other names of `cr`, `scale`
+        assert re.search(rf"[`( ]{re.escape(name)}\b", text), name
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])

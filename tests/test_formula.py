@@ -419,3 +419,21 @@ def test_new_rows_without_a_column(data):
         design.at(data[["x"]])
     with pytest.raises(DataError, match="x"):
         design.at(data[["z"]])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("y ~ s(x)", "bs(x, df=5)"),
+        ("cbind(k, n) ~ x", "k | trials(n)"),
+        ("k / n ~ x", "k | trials(n)"),
+        ("y ~ x + us(week)", "residual=bm."),
+        ("y ~ x > 1", "I(age > 80)"),
+        ("y ~ I(x^2)", "a power is **"),
+        ("y ~ my column", "`my column`"),
+    ],
+)
+def test_what_other_packages_write_is_answered_with_what_to_write_here(text, message):
+    with pytest.raises(FormulaError) as caught:
+        parse(text)
+    assert message in str(caught.value)

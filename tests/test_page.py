@@ -89,7 +89,10 @@ def test_a_page_of_a_meta_analysis(tmp_path):
     )
     _, page = _written(fit, tmp_path)
     assert "pooled-effects" in {s.get("id") for s in page.named("section")}
-    assert any(g.get("aria-label", "").startswith("new study: -0.7") for g in page.named("div"))
+    assert "study-effects" in {s.get("id") for s in page.named("section")}
+    assert "intraclass-correlation" not in {s.get("id") for s in page.named("section")}
+    # Ratios, as one reads them: exp(-0.703).
+    assert any(g.get("aria-label", "").startswith("new study: 0.50 (") for g in page.named("div"))
     space = {"data": LOAD("bcg")}
     exec(code(fit), space)  # noqa: S102
     assert space["fit"].posterior.identical(fit.posterior)
@@ -323,3 +326,46 @@ def test_large_tables_are_replicated_for_some_draws(hostile, tmp_path, monkeypat
     monkeypatch.setattr(_sections, "_FEWEST_DRAWS", 10)
     _, page = _written(hostile, tmp_path)
     assert "Replicated for 10 of the draws." in "".join(page.text)
+
+
+def test_a_page_of_a_process_says_so_and_has_its_code(tmp_path):
+    structure = bm.AR1(time="period", within="subject")
+    model = bm.Model("y ~ trt", LOAD("epil"), family="poisson", residual=structure)
+    fit = from_priors(model, 20)
+    text = code(fit)
+    assert "'y ~ trt'" in text
+    assert "residual=bm.AR1(time='period', within='subject')" in text
+    made = text.replace("fit = model.fit()", "")
+    space = {"data": LOAD("epil")}
+    exec(made, space)  # noqa: S102
+    assert space["model"].spec == model.spec
+    _, page = _written(fit, tmp_path)
+    words = "".join(page.text)
+    assert "A process of each subject over period is added" in words
+    assert "from one process to another" not in words
+    assert "each-process" not in {s.get("id") for s in page.named("section")}
+
+
+def test_code_of_groups_that_are_correlated_names_the_matrix():
+    known = bm.neighbours({"a": ["b"], "b": ["a", "c"], "c": ["b"]})
+    data = pd.DataFrame({"area": list("abc") * 4, "y": np.arange(12) % 5})
+    model = bm.Model("y ~ 1 + (1 | area)", data, covariances={"area": known})
+    text = code(from_priors(model, 20))
+    assert "# covariance_area: the covariance of area, a table with its labels." in text
+    assert "covariances={'area': covariance_area}" in text
+    space = {"data": data, "covariance_area": known}
+    exec(text.replace("fit = model.fit()", ""), space)  # noqa: S102
+    np.testing.assert_array_equal(
+        space["model"].spec.covariances["area"].matrix, model.spec.covariances["area"].matrix
+    )
+
+
+@pytest.mark.parametrize(
+    "how", [{"between": "t", "nu": 4}, {"scale": "~ ablat"}, {"common": True}], ids=str
+)
+def test_code_of_a_meta_analysis_makes_it_again(how):
+    options = {"measure": "RR", "method": "grid", "draws": 20, "seed": 1}
+    fit = bm.meta_analysis(LOAD("bcg"), "yi", "sei", "trial", **options, **how)
+    space = {"data": LOAD("bcg")}
+    exec(code(fit), space)  # noqa: S102
+    assert space["fit"].posterior["beta"].identical(fit.posterior["beta"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -27,6 +28,26 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bayesmixed {bm.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """What comes before a command."""
+
+
 for _command in (demo, fit, check, report, datasets):
     app.command(epilog=f"{_CODES} {_SAMPLED}" if _command is fit else _CODES)(_command)
 
@@ -37,7 +58,9 @@ def main() -> None:
         app()
     except (bm.BayesmixedError, OSError) as error:
         # An OSError names a file or folder that cannot be written.
-        Console(stderr=True, highlight=False).print(f"Error: {error}", markup=False)
+        # Lines as they are, so that a caret stands under its spot.
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print(f"Error: {error}", markup=False)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

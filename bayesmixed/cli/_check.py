@@ -17,7 +17,8 @@ def check(
 ) -> None:
     """Check data and model, and show groups and priors; nothing is sampled.
 
-    Examples: bayesmixed check visits.csv "sbp ~ years + (years | patient)";
+    bayesmixed check visits.csv "sbp ~ years + (years | patient)"
+
     bayesmixed check model.toml
     """
     file = ModelFile.of(source, formula, prior or [], family=family, link=link)

@@ -18,7 +18,9 @@ def datasets(
 ) -> None:
     """List the data sets, describe one, or write one as CSV.
 
-    Examples: bayesmixed datasets; bayesmixed datasets medpar --out medpar.csv
+    bayesmixed datasets
+
+    bayesmixed datasets medpar --out medpar.csv
     """
     console = Console(highlight=False, soft_wrap=True)
     if name is not None:
@@ -29,10 +31,10 @@ def datasets(
         return
     if out is not None:
         raise bm.BayesmixedError("--out writes one data set; name it: bayesmixed datasets NAME.")
-    listing = bm.datasets.list()
-    table = Table(box=None)
-    for i, column in enumerate(map(str, listing.columns)):
-        table.add_column(column, no_wrap=i == 0, overflow="fold")
+    listing = bm.datasets.list()[["name", "rows", "family", "title"]]
+    table = Table(box=None, pad_edge=False)
+    for column in listing.columns:
+        table.add_column(column, no_wrap=column != "title")
     for row in listing.itertuples(index=False):
         table.add_row(*map(str, row))
     Console(highlight=False).print(table)

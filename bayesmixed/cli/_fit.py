@@ -16,7 +16,7 @@ from bayesmixed.cli._model_file import ModelFile
 # Sampled and written, but not converged.
 _NOT_CONVERGED = 3
 
-Source = Annotated[Path, typer.Argument(help="A CSV or parquet file, or a model file (.toml).")]
+Source = Annotated[Path, typer.Argument(help="A CSV, TSV or parquet file, or a model file, .toml.")]
 Formula = Annotated[str | None, typer.Argument(help="The formula, where the source is a table.")]
 FamilyName = Annotated[str | None, typer.Option("--family", help="gaussian unless given.")]
 LinkName = Annotated[str | None, typer.Option("--link", help="The family's own unless given.")]
@@ -43,7 +43,10 @@ def fit(
 ) -> None:
     """Fit a model to a table, or as a model file says.
 
-    Examples: bayesmixed fit visits.csv "sbp ~ years + (years | patient)" --out visits;
+    bayesmixed fit visits.csv "sbp ~ years + (years | patient)" --out visits
+
+    bayesmixed fit stays.csv "died ~ age + (1 | hospital)" --family bernoulli
+
     bayesmixed fit model.toml --out again
     """
     file = ModelFile.of(source, formula, prior or [], family=family, link=link)
@@ -54,6 +57,8 @@ def fit(
     model = file.model()
     hinted(file.hint(model))
     # Before sampling, so that what cannot be written costs no draws. Then the draws first.
+    if out.exists() and not out.is_dir():
+        raise bm.BayesmixedError(f"--out {out} is a file; name a folder.")
     out.mkdir(parents=True, exist_ok=True)
     file.write(out / "model.toml")
     found = model.fit(**file.sampling, progress=not quiet)

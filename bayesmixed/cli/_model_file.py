@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import ast
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from os.path import relpath
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import tomli_w
 
 import bayesmixed as bm
 from bayesmixed._errors import DataError, PriorError, lookup
 from bayesmixed.cli._residual import structure
+from bayesmixed.cli._table import read_table
 
 _TEXT: Mapping[str, type] = {
     "data": str,
@@ -174,42 +174,6 @@ class ModelFile:
                 "with --out."
             )
         path.write_text(tomli_w.dumps(values), encoding="utf-8")
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """A CSV or parquet file as a table.
-
-    Raises
-    ------
-    DataError
-        If there is no such file, or it cannot be read.
-    """
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".csv": pd.read_csv,
-        ".parquet": pd.read_parquet,
-    }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path}: tables are read from .csv and .parquet files.")
-    try:
-        table = reader(path)
-    except FileNotFoundError as error:
-        raise DataError(f"There is no file {path}.") from error
-    except ImportError as error:
-        raise DataError(
-            f"{path} is a parquet file, which pyarrow reads: pip install pyarrow."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    only = str(table.columns[0]) if len(table.columns) == 1 else ""
-    other = next((sign for sign in ";\t|" if sign in only), None)
-    if other is not None:
-        raise DataError(
-            f"{path} has one column, {only!r}: its values are separated by {other!r}, "
-            "and a CSV file's by commas. Write it anew: pandas.read_csv(..., "
-            f"sep={other!r}).to_csv(..., index=False), with decimal=',' if its decimals are commas."
-        )
-    return table
 
 
 def _prior(name: str, values: Any) -> bm.Prior:

@@ -27,7 +27,8 @@ def report(
 ) -> None:
     """Write a saved fit as one HTML page that opens without a network.
 
-    Examples: bayesmixed report hospitals/fit.nc --out hospitals.html;
+    bayesmixed report hospitals/fit.nc --out hospitals.html
+
     bayesmixed report waits/fit.nc --own rayleigh.py
     """
     found = bm.load(fit, **own_parts(fit, own))

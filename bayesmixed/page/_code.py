@@ -3,30 +3,51 @@
 from __future__ import annotations
 
 import json
+import re
+from inspect import signature
 from typing import Any
 
 from bayesmixed.covariance import STRUCTURES
-from bayesmixed.families import FAMILIES
+from bayesmixed.families import OURS
 from bayesmixed.fit import Fit
+from bayesmixed.known import KnownCovariance
 from bayesmixed.links import LINKS
+from bayesmixed.meta import meta_analysis
 from bayesmixed.spec import ModelSpec
+from bayesmixed.structure import Structure
+
+# The front door writes a given nu as an offset, log(nu).
+_WRITTEN_NU = re.compile(r"^log\(|\)$")
 
 
 def code(fit: Fit) -> str:
     """The Python lines that make the fit again from its data."""
     settings = json.loads(fit.tree.attrs.get("sampling", "{}"))
+    synthesis = "method" in fit.posterior.attrs
+    if synthesis:
+        settings = {n: v for n, v in settings.items() if n in signature(meta_analysis).parameters}
     how = [f"{name}={value!r}" for name, value in settings.items() if value is not None]
     unseeded = "# No seed was given, so the draws are other ones in every run.\n"
     note = "" if settings.get("seed") is not None else unseeded if settings else _UNRECORDED
-    if fit.posterior.attrs.get("method") == "grid":
+    if synthesis:
         made = _call("fit = bm.meta_analysis", [*_synthesis(fit), *how])
         return f"import bayesmixed as bm\n\n{note}{made}"
     model = _call("model = bm.Model", _arguments(fit.spec))
-    own = "".join(f"# {line}\n" for line in _own(fit.spec))
+    own = "".join(f"# {line}\n" for line in (*_remade(fit), *_own(fit.spec)))
     return f"import bayesmixed as bm\n\n{own}{model}\n{note}fit = model.fit({', '.join(how)})"
 
 
 _UNRECORDED = "# How the draws were made, and their seed, is not recorded with this fit.\n"
+
+
+def _remade(fit: Fit) -> list[str]:
+    """Where the model's table is not the one that was given."""
+    attributes = fit.posterior.attrs
+    if "outcomes" in attributes:
+        return ["data: what bm.multivariate_meta_analysis makes of its rows, to be independent."]
+    if "treatment" in attributes:
+        return ["data: a row an arm, which bm.meta_counts makes of a row a study."]
+    return []
 
 
 def _call(what: str, arguments: list[str]) -> str:
@@ -37,7 +58,7 @@ def _call(what: str, arguments: list[str]) -> str:
 def _arguments(spec: ModelSpec) -> list[str]:
     first, *others = spec.predictors.items()
     left = spec.response + (f" | trials({spec.trials})" if spec.trials else "")
-    ours = spec.family is FAMILIES.get(spec.family.name)
+    ours = spec.family is OURS.get(spec.family.name)
     family = repr(spec.family.name) if ours else _variable(spec.family.name)
     found = [repr(f"{left} ~ {first[1]}"), "data", f"family={family}"]
     if spec.link is not spec.family.link(first[0], None):
@@ -47,22 +68,38 @@ def _arguments(spec: ModelSpec) -> list[str]:
         found.append(f"parameters={ {name: f'~ {p}' for name, p in others}!r}")
     if spec.sampling_sd:
         found.append(f"sampling_sd={spec.sampling_sd!r}")
-    if spec.residual is not None:
-        ours = type(spec.residual).__name__ in STRUCTURES
-        found.append(f"residual={'bm.' if ours else ''}{spec.residual}")
+    related = {n: _covariance(n, c) for n, c in spec.covariances.items() if c is not spec.process}
+    if related:
+        inside = ", ".join(f"{name!r}: {given}" for name, given in related.items())
+        found.append(f"covariances={{{inside}}}")
+    residual = spec.residual or spec.process
+    if residual is not None:
+        found.append(f"residual={_covariance('', residual)}")
     found += _priors(spec)
     return [*found, *([] if spec.center else ["center=False"])]
+
+
+def _covariance(name: str, given: Structure | KnownCovariance) -> str:
+    """A structure as it is written; a known matrix as a variable."""
+    if not isinstance(given, Structure):
+        return _variable(f"covariance_{name}")
+    return f"{'bm.' if type(given).__name__ in STRUCTURES else ''}{given}"
 
 
 def _own(spec: ModelSpec) -> list[str]:
     """What of the model is the user's own, and has to be there before these lines."""
     found = []
-    if spec.family is not FAMILIES.get(spec.family.name):
+    if spec.family is not OURS.get(spec.family.name):
         found.append(f"{_variable(spec.family.name)}: the bm.Family of your own of that name.")
     if spec.link is not LINKS.get(spec.link.name):
         found.append(f"{_variable(spec.link.name)}: the link of your own of that name.")
-    if spec.residual is not None and type(spec.residual).__name__ not in STRUCTURES:
-        found.append(f"{type(spec.residual).__name__}: the bm.Structure of your own of that name.")
+    for name, given in {"": spec.residual, **spec.covariances}.items():
+        kind = type(given).__name__
+        if isinstance(given, Structure) and kind not in STRUCTURES:
+            found.append(f"{kind}: the bm.Structure of your own of that name.")
+        elif given is not None and not isinstance(given, Structure):
+            what = f"the covariance of {name}, a table with its labels"
+            found.append(f"{_variable(f'covariance_{name}')}: {what}.")
     return found
 
 
@@ -82,15 +119,23 @@ def _synthesis(fit: Fit) -> list[str]:
     column = known.removeprefix("sqrt(").removesuffix(")") if variance else known
     found = ["data", f"effect={spec.response.replace('`', '')!r}"]
     found.append(f"{'variance' if variance else 'se'}={column!r}")
-    if predictor.random:
-        found.append(f"study={predictor.random[0].grouping.name!r}")
+    study = fit.posterior.attrs.get("study")  # Of effects that are not groups of the model.
+    if predictor.random or study:
+        named = study or "/".join(predictor.random[-1].grouping.factors)
+        found.append(f"study={named!r}")
     else:
         found.append("common=True")
+    if spec.family.name == "between_t":
+        found.append("between='t'")
+    if "nu" in spec.predictors:
+        found.append(f"nu={_WRITTEN_NU.sub('', spec.predictors['nu'].offsets[0])}")
+    if "tau" in spec.predictors:
+        found.append(f"scale={f'~ {spec.predictors["tau"].fixed}'!r}")
     if predictor.fixed != "1":
         found.append(f"moderators={f'~ {predictor.fixed}'!r}")
     if fit.posterior.attrs.get("measure"):
         found.append(f"measure={fit.posterior.attrs['measure']!r}")
-    return [*found, *_priors(spec), "method='grid'"]
+    return [*found, *_priors(spec), f"method={fit.posterior.attrs['method']!r}"]
 
 
 def _priors(spec: ModelSpec) -> list[str]:

@@ -6,6 +6,7 @@ from markupsafe import Markup, escape
 
 from bayesmixed.design import Design
 from bayesmixed.predictor import INTERCEPT, PredictorDesign, RandomDesign
+from bayesmixed.structure import Structure
 
 # More coefficients than this stand as a product of vectors.
 _MOST_TERMS = 5
@@ -64,9 +65,11 @@ def formulas(design: Design) -> tuple[Markup, ...]:
         left = mean if link == "identity" else _call(link, mean)
         lines.append(_element("mrow", left, _o("="), *_predictor(predictor)))
         lines += [_effects(random) for random in predictor.random]
-    if design.spec.residual is not None:
-        words = f"residuals of one {design.spec.residual.within}: {design.spec.residual.name}"
-        lines.append(_element("mrow", _text(words)))
+    spec = design.spec
+    for name, given in {"": spec.residual, **spec.covariances}.items():
+        if isinstance(given, Structure):
+            what = f"correlations K of {name}, within one" if name else "residuals of one"
+            lines.append(_element("mrow", _text(f"{what} {given.within}: {given.name}")))
     return tuple(_element("math", line, display="block") for line in lines)
 
 
@@ -140,6 +143,9 @@ def _effects(random: RandomDesign) -> Markup:
         spread = _element("mrow", _i("D"), _i("C"), _i("D"))
     else:
         spread = _element("mrow", _i("D"), _i("D"))
+    if random.between is not None:
+        # All groups together: K says how they are correlated.
+        spread = _element("mrow", spread, _o("⊗"), _below(_i("K"), _text(random.name)))
     return _element(
         "mrow",
         _below(_i("u"), _text(random.name)),

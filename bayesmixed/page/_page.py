@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -128,6 +129,9 @@ def _content(fit: Fit, title: str | None, units: Collection[str]) -> dict[str, A
 
 def _effects(fit: Fit) -> tuple[Grid, tuple[Panel, ...]]:
     summary = fit.summary().drop(columns="mcse_mean")
+    for name in ("ess_bulk", "ess_tail"):
+        whole = [int(v) if np.isfinite(v) else np.nan for v in summary[name]]
+        summary[name] = pd.Series(whole, summary.index, dtype=object)
     words = "Posterior means, sds and 95 % equal-tailed intervals on the scale of the predictor."
     panels = attempt("the effects' drawing", lambda: coefficients(summary, fit.spec.link.name))
     return Grid.of(summary, words), () if isinstance(panels, Failure) else tuple(panels)
@@ -138,7 +142,13 @@ def _priors(fit: Fit) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "prior": [str(a.prior) for a in assigned.values()],
-            "from": [a.source for a in assigned.values()],
+            "from": [_source(fit, a.source) for a in assigned.values()],
         },
         index=pd.Index(assigned, name="parameter"),
     )
+
+
+def _source(fit: Fit, source: str) -> str:
+    """Where a prior is from; a meta-analysis gives its model all of them."""
+    scaled = any(note.startswith("Default priors are scaled") for note in fit.notes)
+    return "yours, or scaled (see Data)" if scaled and source == "yours" else source

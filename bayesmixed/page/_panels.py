@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -101,19 +100,24 @@ def replicates(report: Report) -> list[Panel]:
 
 
 def studies(fit: Fit, report: Report) -> list[Panel]:
-    """A forest: studies, the pooled effect, and a new study."""
-    table = report.table
-    kinds = {"mu": ("pooled", "sum"), "new study": ("new study", "new")}
-    below = [
+    """A forest: studies, the pooled effect, and a new study; of ratios where effects are logs."""
+    table, every = report.table, meta.study_effects(fit).table
+    pooled, new, raw = "mu", "new study", ["raw", "raw_lb", "raw_ub"]
+    ratio = next((str(n) for n in table.index if f"{n}, new study" in table.index), "")
+    if ratio:
+        pooled, new = ratio, f"{ratio}, new study"
+        raw = ["raw_ratio", "raw_ratio_lb", "raw_ratio_ub"]
+        own = {"mean": "ratio", "eti95_lb": "ratio_lb", "eti95_ub": "ratio_ub"}
+        every = every.assign(**{column: every[name] for column, name in own.items()})
+    kinds = {pooled: ("pooled", "sum"), new: ("new study", "new")}
+    rows = [
         replace(one, name=kinds[one.name][0], kind=kinds[one.name][1])
         for one in estimates(table.loc[[n for n in kinds if n in table.index]])
     ]
-    every = meta.study_effects(fit).table
-    label = str(fit.posterior.attrs.get("measure", "") or "effect")
-    rows: Sequence[Estimate] = []
     if len(every) <= _MOST:
-        rows = [
-            replace(one, raw=(float(r["raw"]), float(r["raw_lb"]), float(r["raw_ub"])))
-            for one, (_, r) in zip(estimates(every), every.iterrows(), strict=True)
-        ]
-    return _present(Panel.of([*rows, *below], f"{every.index.name}: {label}", 0.0))
+        alone = every[raw].to_numpy(dtype=float).tolist()
+        each = zip(estimates(every), alone, strict=True)
+        rows = [*(replace(one, raw=tuple(data)) for one, data in each), *rows]
+    label = ratio or str(fit.posterior.attrs.get("measure", "") or "effect")
+    reference = 1.0 if ratio else 0.0
+    return _present(Panel.of(rows, f"{every.index.name}: {label}", reference, ratio=bool(ratio)))

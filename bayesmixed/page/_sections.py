@@ -98,10 +98,13 @@ def sections(fit: Fit, units: Collection[str]) -> Iterator[Section]:
         draw = partial(_panels.studies, fit)
         make = partial(meta.pooled_effects, fit)
         yield _section("Pooled effects", make, draw, _panels.STUDIES_KEY)
-    if random:
+        yield _units("Study effects", partial(_studies, fit))
+    # Of one level of studies, tau and I2 above say it; a study is not a group of patients.
+    if random and not (synthesis and len(random) == 1):
         yield _section(
             "Variance components", partial(reports.variance_components, fit), _panels.spreads
         )
+    if random and not synthesis:
         yield _section("Intraclass correlation", partial(reports.icc, fit), _panels.shares)
     if design.spec.link.name == "logit" and len(design.predictors) == 1:
         make = partial(reports.odds_ratios, fit)
@@ -116,6 +119,16 @@ def sections(fit: Fit, units: Collection[str]) -> Iterator[Section]:
     count = few.posterior.sizes["chain"] * few.posterior.sizes["draw"]
     note = "" if few is fit else f" Replicated for {count:,} of the draws."
     yield replace(found, caption=found.caption + note)
+
+
+def _studies(fit: Fit) -> Report:
+    """Each study's effect, in the columns that a page can hold: ratios where there are some."""
+    report = meta.study_effects(fit)
+    ratios = [f"{what}{end}" for what in ("raw_ratio", "ratio") for end in ("", "_lb", "_ub")]
+    kept = [*ratios, "reliability", "weight"]
+    if not set(kept) <= set(report.table.columns):
+        return report
+    return replace(report, table=report.table[kept])
 
 
 def _fewer_draws(fit: Fit) -> Fit:
@@ -136,7 +149,11 @@ def _every_unit(fit: Fit, units: Collection[str], synthesis: bool) -> Iterator[S
     """The groups of each grouping: their outcomes, slopes, and values of further parameters."""
     first, *others = fit.design.predictors.items()
     for grouping in first[1].random:
-        if grouping.name not in units:
+        if grouping.groups.grouping.is_process:  # A value for each time of a patient, not a group.
+            continue
+        # Studies have a section of their own.
+        told = fit.design.sampling_sd is None or len(grouping.groups.labels) == fit.design.rows
+        if grouping.name not in units or (synthesis and told):
             continue
         yield _units(f"Each {grouping.name}", partial(reports.shrinkage, fit, grouping.name))
         for effect in grouping.effects:

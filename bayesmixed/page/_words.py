@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from bayesmixed.design import Design
+from bayesmixed.known import KnownCovariance
 from bayesmixed.predictor import INTERCEPT, PredictorDesign, RandomDesign
+from bayesmixed.spec import ModelSpec
+from bayesmixed.structure import Structure
 
 # What a coefficient is, by the link's name.
 _SCALES = {
@@ -32,7 +36,7 @@ def question(design: Design) -> Markup:
     design : Design
         The model met by the data.
     """
-    first = next(iter(design.predictors.values()))
+    first = _grouped(next(iter(design.predictors.values())))
     outcome = _outcome(design)
     main, interactions = _terms(first)
     groups = _between(first)
@@ -82,9 +86,11 @@ def statement(design: Design) -> tuple[Markup, ...]:
     scale = _SCALES.get(spec.link.name)
     found += [Markup(scale)] if scale else []
     first, *others = design.predictors.items()
-    found += [_varying(random) for random in first[1].random]
-    if first[1].random:
+    groups = _grouped(first[1]).random
+    found += [_varying(random) for random in groups]
+    if groups:
         found.append(Markup(_BORROWED))
+    found += [_related(n, c) for n, c in spec.covariances.items() if c is not spec.process]
     found += [_offset(first[1])] if first[1].offsets else []
     found += [_modelled(parameter, predictor) for parameter, predictor in others]
     if spec.sampling_sd:
@@ -93,14 +99,42 @@ def statement(design: Design) -> tuple[Markup, ...]:
                 _column(spec.sampling_sd)
             )
         )
-    if spec.residual is not None:
-        text = "Residuals of one {} are correlated over {}: {}{}."
-        spread = ", with a standard deviation for each" if spec.residual.heterogeneous else ""
-        over = _listed(list(map(_column, spec.residual.columns)), "and")
-        found.append(
-            Markup(text).format(_column(spec.residual.within), over, spec.residual.name, spread)
-        )
+    found += _correlated(spec)
     return tuple(found)
+
+
+def _correlated(spec: ModelSpec) -> list[Markup]:
+    """Residuals of one patient, or the process that stands for them."""
+    text = "Residuals of one {} are correlated over {}: {}{}."
+    structure = spec.residual
+    if structure is None:
+        if spec.process is None:
+            return []
+        text = (
+            "A process of each {} over {} is added on the predictor's scale, with a value for "
+            "each row's time, <code>u_process</code>, correlated as {}{}."
+        )
+        structure = spec.process
+    spread = ", with a standard deviation for each" if structure.heterogeneous else ""
+    over = _listed(list(map(_column, structure.columns)), "and")
+    return [Markup(text).format(_column(structure.within), over, structure.name, spread)]
+
+
+def _related(group: str, covariance: Structure | KnownCovariance) -> Markup:
+    """Groups that are not independent of each other."""
+    if not isinstance(covariance, Structure):
+        text = "What varies between groups of {} is correlated as a known matrix says."
+        return Markup(text).format(_column(group))
+    over = _listed(list(map(_column, covariance.columns)), "and")
+    return Markup(
+        "What varies between groups of {} is correlated over {} within one {}: {}."
+    ).format(_column(group), over, _column(covariance.within), covariance.name)
+
+
+def _grouped(predictor: PredictorDesign) -> PredictorDesign:
+    """A predictor without the process, which is no grouping that was asked for."""
+    asked = tuple(r for r in predictor.random if not r.groups.grouping.is_process)
+    return replace(predictor, random=asked)
 
 
 def _outcome(design: Design) -> Markup:
