@@ -26,9 +26,8 @@ from bayesmixed.hierarchy import Hierarchy
 from bayesmixed.integration import Marginalize, choose_integrated, dense_notes
 from bayesmixed.links import Link
 from bayesmixed.logdensity import LogDensity
-from bayesmixed.machine import state
-from bayesmixed.names import public_names
 from bayesmixed.partitions import Partitions
+from bayesmixed.routes import density_of
 from bayesmixed.run import Run, run_density
 from bayesmixed.sample import Settings
 from bayesmixed.spec import ModelSpec
@@ -381,26 +380,9 @@ class Model:
 
     @cached_property
     def _density(self) -> LogDensity:
-        """The log-density: from compiled parts where there are such, or else the PyMC graph's.
-
-        Kept, because it takes a pass over all rows.
-        """
-        program = state(self.design, self._priors, self.centered, self.integrated)
-        if program is not None:
-            return program
-        if self.integrated and self.design.series is None:
-            from bayesmixed.rotated_density import rotated_density
-
-            return rotated_density(self.design, self._priors)
-        if self.integrated:
-            from bayesmixed.correlated_density import correlated_density
-
-            return correlated_density(self.design, self._priors, self.centered, self.integrated)
-        from bayesmixed.graph import log_density
-        from bayesmixed.preconditioner import preconditioner
-
-        units = preconditioner(self.design, self._priors)
-        return log_density(self.pymc, public_names(self.design), units)
+        """Kept, because it takes a pass over all rows."""
+        parts = (self.design, self._priors, self.centered, self.integrated)
+        return density_of(*parts, lambda: self.pymc)
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the log-density, which holds addresses in the memory of this process."""
