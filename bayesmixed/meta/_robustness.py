@@ -13,7 +13,6 @@ from bayesmixed._errors import BayesmixedError, PriorError
 from bayesmixed.defaults import assign_priors
 from bayesmixed.fit import Fit
 from bayesmixed.meta._defaults import unit_information
-from bayesmixed.meta._densities import Flat
 from bayesmixed.meta._empirical import COMPARISON, rhodes_prior, turner_prior
 from bayesmixed.meta._estimates import (
     COLUMNS,
@@ -23,8 +22,9 @@ from bayesmixed.meta._estimates import (
     read,
     with_ratios,
 )
-from bayesmixed.meta._grid import GridPosterior
+from bayesmixed.meta._grid import GridPosterior, tau_prior_of
 from bayesmixed.meta._heterogeneity import Density
+from bayesmixed.meta._reference_priors import is_proper
 from bayesmixed.meta._sensitivity import (
     ROEVER,
     analysed,
@@ -38,7 +38,7 @@ from bayesmixed.names import sd_name
 from bayesmixed.priors import Prior
 from bayesmixed.reports._report import Report
 
-type Named = dict[str, Prior | Density]
+type Named = dict[str, Prior | Density | str]
 
 _DRAWS = 1000
 # Friede, Röver, Wandel & Neuenschwander (2017) for logarithms of ratios and standardised effects.
@@ -48,7 +48,7 @@ _EVENTS = ("odds ratio", "risk ratio", "rate ratio")
 
 def prior_robustness(
     fit: Fit,
-    priors: Mapping[str, Prior | Density] | None = None,
+    priors: Mapping[str, Prior | Density | str] | None = None,
     *,
     scales: Sequence[float] | None = None,
     outcome: str | None = None,
@@ -60,8 +60,9 @@ def prior_robustness(
     ----------
     fit : Fit
         As for `leave_one_out`; its prior is the first row.
-    priors : mapping of str to Prior or distribution, optional
-        By name; distributions of `scipy.stats` will do as well. Unless given, with U the outcome's
+    priors : mapping of str to Prior, distribution or str, optional
+        By name; distributions of `scipy.stats` will do as well, and the names that `meta_analysis`
+        knows, such as ``{"Jeffreys": "Jeffreys"}``. Unless given, with U the outcome's
         unit-information sd: half-normal(U / 4) and (U / 2), half-Cauchy(U / 4) and uniform up to U;
         at every fixed scale s half-normal(s), half-Cauchy(s) and uniform up to 10 s; and the
         empirical prior of Turner et al. [1]_ for ratios of odds, risks and rates, or of Rhodes et
@@ -110,7 +111,7 @@ def prior_robustness(
     grid = analysed(found)
     if grid.prior is None:
         raise BayesmixedError("A common effect has no heterogeneity, so there is no prior of it.")
-    own = assign_priors(fit.design)[sd_name("", found.groupings[0])].prior
+    own = tau_prior_of(fit) or assign_priors(fit.design)[sd_name("", found.groupings[0])].prior
     chosen: Named = dict(priors or {})
     if priors is None or scales is not None or outcome is not None:
         chosen |= _chosen(found, scales, outcome, comparison)
@@ -186,7 +187,7 @@ def _report(found: Synthesis, grids: Mapping[str, GridPosterior]) -> Report:
     index = pd.Index(list(grids), name="prior of tau")
     table = with_ratios(pd.DataFrame(rows, index=index), found.ratio)
     table = with_ratios(table, found.ratio, new_ratio_lb="new_lb", new_ratio_ub="new_ub")
-    proper = [not isinstance(g.prior, Flat) for g in grids.values()]
+    proper = [is_proper(g.prior) for g in grids.values()]
     evidence = table.pop("log_evidence").to_numpy()
     table["log_BF"] = np.where(proper, evidence - evidence[0], np.nan) if proper[0] else np.nan
     draws = xr.DataArray(

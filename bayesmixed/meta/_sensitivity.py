@@ -17,7 +17,7 @@ from bayesmixed._errors import BayesmixedError, DataError, listed
 from bayesmixed.fit import Fit
 from bayesmixed.meta._axes import effect_axis
 from bayesmixed.meta._estimates import COLUMNS, Synthesis, from_mixture, read, with_ratios
-from bayesmixed.meta._grid import GridPosterior, grid_of
+from bayesmixed.meta._grid import GridPosterior, grid_posterior
 from bayesmixed.meta._subsets import Subsets, all_but_one, first_ones, stratified
 from bayesmixed.reports._report import Report
 
@@ -136,7 +136,7 @@ def cumulative_analysis(fit: Fit, order: ArrayLike) -> Report:
 
 def analysed(found: Synthesis) -> GridPosterior:
     """The grid, also of a meta-analysis that was fitted by NUTS."""
-    return found.exact or grid_of(found.design)
+    return found.exact or grid_posterior(found.fit)
 
 
 def profile(found: Synthesis) -> Floats:
