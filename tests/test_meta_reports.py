@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 import bayesmixed as bm
-from bayesmixed._errors import BayesmixedError, PriorError
+from bayesmixed._errors import BayesmixedError, PriorError, UnknownNameError
 from bayesmixed.meta._estimates import read
 from bayesmixed.meta._subsets import IMPROPER, UNIDENTIFIED, Subsets, all_but_one, first_ones
 from bayesmixed.meta._weights import Varying, _parts, linear_weights, weights_of
@@ -376,6 +376,32 @@ def test_empirical_priors_are_bayesmetas(case):
     prior = {"turner": bm.turner_prior, "rhodes": bm.rhodes_prior}[kind](outcome, comparison)
     values = dict(prior.parameters)
     np.testing.assert_allclose([values["mu"], values["sigma"]], PRINTED[case], atol=1e-12)
+
+
+@pytest.mark.parametrize("area", ["other", "respiratory", "cancer"])
+def test_rhodes_tables_are_one_model_without_interactions(area):
+    """Differences between comparisons, and between areas, are the same for all outcomes.
+
+    But for rounding and the two numbers that `rhodes_prior` calls misprints; the first and the last
+    outcomes of bayesmeta's tables, a further check of what was typed, stand below.
+    """
+    outcomes = ["obstetric outcomes", "biological markers", "subjective outcomes"]
+    comparisons = [
+        "pharmacological vs placebo", "pharmacological vs pharmacological", "non-pharmacological",
+    ]  # fmt: skip
+    located = np.array(
+        [[-2 * dict(bm.rhodes_prior(o, c, area).parameters)["mu"] for c in comparisons]
+         for o in outcomes]
+    )  # fmt: skip
+    other = np.array(
+        [[-2 * dict(bm.rhodes_prior(o, c).parameters)["mu"] for c in comparisons] for o in outcomes]
+    )
+    assert np.ptp(located - located[:, :1], axis=0).max() < 0.025
+    assert np.ptp(located - other) < 0.025
+    printed = {"other": (4.13, 2.62), "respiratory": (6.03, 4.52), "cancer": (1.57, 0.06)}[area]
+    np.testing.assert_allclose([located[0, 0], located[-1, -1]], printed)
+    with pytest.raises(UnknownNameError, match="medical area"):
+        bm.rhodes_prior("mental health", area="surgery")
 
 
 @pytest.mark.parametrize(
