@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,12 +24,6 @@ REFERENCE = json.loads((Path(__file__).parent / "reference" / "models.json").rea
 
 
 ISHAK = Path(__file__).parent / "reference" / "ishak2007.csv"
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")
