@@ -23,9 +23,9 @@ from bayesmixed.family import Family, Parameter
 from bayesmixed.priors import Prior
 
 # With these the density has eight digits for nu from 0.5 without end, however far a study lies out.
-_NODES = 128
+NODES = 128
 # exp(-28) is what is left out at either end.
-_LEFT_OUT = 28.0
+LEFT_OUT = 28.0
 
 
 def _known_only(_: float) -> Prior:
@@ -63,15 +63,15 @@ def log_mixing(y: Array, mu: Array, sigma: Array, tau: Array, nu: Array) -> tupl
     """
     square, shape = (y - mu) ** 2, nu / 2
     # How far the gamma reaches, to exp(-28) of its mode, and how far down what is far out pulls.
-    reach = _LEFT_OUT / (shape + 0.25)
+    reach = LEFT_OUT / (shape + 0.25)
     pulled = bk.log((nu + 1) / (nu + square / (tau**2 + 1e-12 * (square + sigma**2))))
     low = bk.minimum(pulled, 0.0) - bk.sqrt(2 * reach) - reach
     # The gamma pays for going down; the normal gains no more than this.
-    gain = (square / (2 * sigma**2) + _LEFT_OUT) / shape
+    gain = (square / (2 * sigma**2) + LEFT_OUT) / shape
     low = bk.maximum(low, -bk.sqrt(2 * gain) - gain)
     high = bk.log(1 + reach + bk.sqrt(2 * reach))
-    width = (high - low) / (_NODES - 1) + 0 * (square + tau)
-    place = np.arange(_NODES, dtype=float).reshape((_NODES,) + (1,) * width.ndim)
+    width = (high - low) / (NODES - 1) + 0 * (square + tau)
+    place = np.arange(NODES, dtype=float).reshape((NODES,) + (1,) * width.ndim)
     x = low + place * width
     variance = sigma**2 + tau**2 * bk.exp(-x)
     log_gamma = shape * (x - bk.expm1(x)) + shape * bk.log(shape) - shape - bk.gammaln(shape)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,6 +33,26 @@ def trial_reference() -> dict[str, Any]:
     """What R gives for trials with repeated visits, and what rbmi's vignettes print."""
     path = Path(__file__).parent / "reference" / "trial.json"
     return json.loads(path.read_text())
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    """Leave no picture open."""
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="session")
+def trials() -> pd.DataFrame:
+    """Log risk ratios of the thirteen trials of BCG."""
+    data = bm.datasets.load("bcg")
+    return bm.effect_sizes(data, "RR", ai="tpos", bi="tneg", ci="cpos", di="cneg")
+
+
+@pytest.fixture(scope="session")
+def grid_fit(trials) -> Fit:
+    """Their meta-analysis on the grid."""
+    return bm.meta_analysis(trials, study="trial", method="grid", seed=1)
 
 
 @pytest.fixture(scope="session")

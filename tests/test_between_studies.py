@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +13,8 @@ from scipy.optimize import minimize
 import bayesmixed as bm
 from bayesmixed._errors import BayesmixedError, DataError, PriorError, UnknownNameError
 from bayesmixed.between_studies import between_normal, between_t
-from bayesmixed.meta._between_grid import heavy_tailed, location_scale
+from bayesmixed.meta._between_grid import between_posterior
+from bayesmixed.meta._t_nodes import log_likelihood
 
 NORMAL = bm.Prior("Normal", mu=0, sigma=1)
 TAU = bm.Prior("HalfNormal", sigma=0.5)
@@ -177,12 +177,6 @@ WRITING = pd.DataFrame(
 )
 
 
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
-
-
 @pytest.fixture(scope="module")
 def trials() -> pd.DataFrame:
     return bm.datasets.load("bcg")
@@ -264,11 +258,16 @@ def quadrature(trials, nu: float):
     return sums, effects[0], np.sqrt(effects[1] - effects[0] ** 2)
 
 
+def on_nodes(fit: bm.Fit):
+    """Average effect and tau on the nodes of the lattice, and their weights."""
+    posterior = between_posterior(fit.design)
+    beta, tau, _ = posterior.natural(posterior.lattice.points)
+    return beta @ posterior.x, tau, posterior.lattice.weights.ravel()
+
+
 def test_grid_is_that_of_another_quadrature(trials, heavy):
     sums, means, sds = quadrature(trials, 4.0)
-    nodes, natural = heavy_tailed(heavy.design)
-    mu, tau = natural(nodes.points).T
-    weight = nodes.weights.ravel()
+    mu, tau, weight = on_nodes(heavy)
     found = [weight @ mu, weight @ mu**2, weight @ tau, weight @ tau**2]
     assert found == pytest.approx(sums, abs=1e-5)
     table = bm.study_effects(heavy).table
@@ -278,9 +277,8 @@ def test_grid_is_that_of_another_quadrature(trials, heavy):
 
 
 def test_draws_agree_with_the_grid(heavy):
-    nodes, natural = heavy_tailed(heavy.design)
-    table, weight = bm.pooled_effects(heavy).table, nodes.weights.ravel()
-    for name, values in zip(("mu", "tau"), natural(nodes.points).T, strict=True):
+    table, (mu, tau, weight) = bm.pooled_effects(heavy).table, on_nodes(heavy)
+    for name, values in (("mu", mu), ("tau", tau)):
         mean = weight @ values
         sd = np.sqrt(weight @ (values - mean) ** 2)
         assert table.loc[name, "mean"] == pytest.approx(mean, abs=4 * sd / np.sqrt(4000))
@@ -290,10 +288,8 @@ def test_draws_agree_with_the_grid(heavy):
 def test_many_degrees_of_freedom_are_the_normal_model(trials):
     priors = {"mu": NORMAL, "tau": TAU}
     options = {"study": "trial", "measure": "RR", "priors": priors}
-    nodes, natural = heavy_tailed(analyse(trials, between="t", nu=1e6, **options).design)
+    mu, tau, weight = on_nodes(analyse(trials, between="t", nu=1e6, **options))
     exact = bm.grid_posterior(analyse(trials, **options))
-    mu, tau = natural(nodes.points).T
-    weight = nodes.weights.ravel()
     assert weight @ mu == pytest.approx(exact.effect().mean[0], abs=1e-5)
     assert weight @ tau == pytest.approx(exact.tau.mean, abs=1e-5)
     spread = np.sqrt(weight @ (mu - weight @ mu) ** 2)
@@ -349,7 +345,8 @@ def test_degrees_of_freedom_with_a_prior(outlier):
 
 def test_location_scale_mode_is_metafors_reml(writing):
     """rma(yi, vi, scale = ~ ni): REML of coefficients of log tau squared, metafor 3.8.1."""
-    _, raw, regression, _ = location_scale(writing.design)
+    posterior = between_posterior(writing.design)
+    raw, regression = posterior.raw_scale, posterior.regression
     flat = regression.__class__(
         regression.y, regression.v, regression.X, regression.mean, 0 * regression.precision
     )
@@ -396,11 +393,10 @@ def test_location_scale_is_that_of_another_quadrature(trials):
             slopes = np.diag([1, 0.05**2]) @ X.T @ np.linalg.solve(V, y)
             total, sums = total + share, sums + share * np.array([*slopes, a, b])
     expected = sums / total
-    nodes, raw_scale, regression, raw = location_scale(fit.design)
+    posterior = between_posterior(fit.design)
+    nodes, raw, raw_scale = posterior.lattice, posterior.raw, posterior.raw_scale
     alpha = nodes.weights.ravel() @ nodes.points
-    Z = fit.design.predictors["tau"].X @ raw_scale
-    _, mean, _ = regression.given(np.exp(nodes.points @ Z.T))
-    beta = raw @ (nodes.weights.ravel() @ mean)
+    beta = raw @ (nodes.weights.ravel() @ posterior.given(nodes.points)[0])
     centre = trials["ablat"].mean()
     for coefficients, (level, slope) in (
         (beta, expected[:2]),
@@ -472,9 +468,7 @@ def test_extremes_with_many_degrees_of_freedom_are_the_normal_model(name):
     data = pd.DataFrame({"study": range(len(y)), "yi": y, "sei": se})
     t = analyse(data, measure="OR", between="t", nu=1e5)
     exact = bm.grid_posterior(analyse(data, measure="OR"))
-    nodes, natural = heavy_tailed(t.design)
-    mu, tau = natural(nodes.points).T
-    weight, effect = nodes.weights.ravel(), exact.effect()
+    (mu, tau, weight), effect = on_nodes(t), exact.effect()
     assert weight @ mu == pytest.approx(effect.mean[0], abs=0.005 * effect.sd[0])
     assert np.sqrt(weight @ (mu - weight @ mu) ** 2) == pytest.approx(effect.sd[0], rel=0.005)
     assert weight @ tau == pytest.approx(exact.tau.mean, abs=0.005 * exact.tau.sd)
@@ -501,9 +495,159 @@ def test_saved_and_loaded(tmp_path, heavy, writing):
         assert bm.study_effects(again).table.equals(bm.study_effects(fit).table)
 
 
-def test_other_reports_on_these_fits(heavy, writing):
-    with pytest.raises(BayesmixedError, match="one tau"):
-        bm.prior_robustness(heavy)
+def test_parts_of_the_studies_are_analysed_again(trials, heavy):
+    """Every row against a fit of these studies alone, with the same priors; exact but for nodes."""
+    table = bm.leave_one_out(heavy).table
+    assert list(table.index) == ["(none)", *map(str, trials["trial"])]
+    options = {"study": "trial", "measure": "RR", "between": "t", "nu": 4}
+    options |= {"priors": {"mu": NORMAL, "tau": TAU}}
+    kinds = {"(none)": trials, "4": trials.query("trial != 4"), "8": trials.query("trial != 8")}
+    for name, some in kinds.items():
+        mu, tau, weight = on_nodes(analyse(some, **options))
+        mean = weight @ mu
+        sd = np.sqrt(weight @ (mu - mean) ** 2)
+        assert table.loc[name, "mean"] == pytest.approx(mean, abs=1e-4 * sd)
+        assert table.loc[name, "sd"] == pytest.approx(sd, rel=1e-4)
+        # Half of the weights are below the median, but for the distance of nodes.
+        order = tau.argsort()
+        middle = tau[order][np.searchsorted(np.cumsum(weight[order]), 0.5)]
+        assert table.loc[name, "tau_median"] == pytest.approx(middle, rel=0.08)
+    report = bm.cumulative_analysis(heavy, trials["year"])
+    np.testing.assert_allclose(report.table.iloc[-1], table.loc["(none)"], rtol=1e-6)
+    report.plot()
+    draws = report.draws["mu"].to_numpy()[0]
+    sd = report.table["sd"].to_numpy()
+    assert (np.abs(draws.mean(axis=0) - report.table["mean"]) < 4 * sd / np.sqrt(1000)).all()
+
+
+def test_parts_of_a_location_scale_model(writing):
+    """Leaving a study out is a fit without it; its centred moderators stay those of all studies."""
+    report = bm.leave_one_out(writing)
+    assert len(report.table) == 49
+    np.testing.assert_allclose(
+        report.table.loc["(none)", "mean"], between_posterior(writing.design).mu[0]
+    )
+    some = WRITING.query("study != 46")
+    priors = {**writing.spec.priors}
+    again = analyse(some, variance="vi", measure="SMD", scale="~ ni", priors=priors)
+    # The refit centres its prior at the mean size of 47 studies, which matters little.
+    found = between_posterior(again.design).mu
+    np.testing.assert_allclose(report.table.loc["46", "mean"], found[0], atol=0.02 * found[1])
+    np.testing.assert_allclose(report.table.loc["46", "sd"], found[1], rtol=0.02)
+    with pytest.raises(BayesmixedError, match="no one tau"):
+        bm.prior_robustness(writing)
+
+
+def test_robustness_of_a_heavy_tailed_fit_is_analysing_again(trials, heavy):
+    report = bm.prior_robustness(heavy, {"wide": bm.Prior("HalfCauchy", beta=1), "J": "Jeffreys"})
+    options = {"study": "trial", "measure": "RR", "between": "t", "nu": 4}
+    priors = {"mu": NORMAL, "tau": bm.Prior("HalfCauchy", beta=1)}
+    again = between_posterior(analyse(trials, **options, priors=priors).design)
+    np.testing.assert_allclose(report.table.loc["wide", "mean"], again.mu[0])
+    own = between_posterior(heavy.design)
+    np.testing.assert_allclose(
+        report.table.loc["wide", "log_BF"], again.log_evidence - own.log_evidence
+    )
+    assert np.isnan(report.table.loc["J", "log_BF"])
+    assert np.isfinite(report.table.loc["J", ["mean", "new_lb", "tau_median"]].to_numpy()).all()
+    # With few degrees of freedom to spare it is the normal model's table.
+    priors = {"mu": NORMAL, "tau": TAU}
+    t, normal = (
+        analyse(trials, study="trial", measure="RR", priors=priors, **o)
+        for o in ({"between": "t", "nu": 1e6}, {})
+    )
+    other = {"other": bm.Prior("Uniform", lower=0, upper=2)}
+    one, two = (bm.prior_robustness(f, other).table for f in (t, normal))
+    columns = ["mean", "sd", "eti95_lb", "tau_median", "I2_median", "P(mu > 0)", "log_BF"]
+    np.testing.assert_allclose(one[columns], two[columns], atol=2e-3)
+
+
+def test_models_without_an_exact_posterior_say_what_to_do(trials):
+    options = {"study": "trial", "measure": "RR", "between": "t", "scale": "~ ablat"}
+    fit = analyse(trials, **options | {"method": "nuts", "draws": 10, "tune": 10, "chains": 2})
+    with pytest.raises(BayesmixedError, match=r"either between.*again; the priors are in"):
+        bm.leave_one_out(fit)
+
+
+@pytest.mark.parametrize("tau", [0.003, 0.3, 4.0])
+def test_shared_nodes_give_the_density_of_single_ones(tau):
+    """Against the family, whose nodes are each density's own; from nu = 1 to next to normal."""
+    rng = np.random.default_rng(1)
+    s = 10 ** rng.uniform(-2, 1, 15)
+    residual = rng.normal(size=(4, 15)) * np.hypot(s, tau) * rng.choice([1, 1, 12], (4, 15))
+    nu = np.exp(np.linspace(0, 9, 19))
+    found = log_likelihood(residual, s, tau, nu)
+    for j, one in enumerate(nu):
+        given = {"mu": np.zeros(1), "sigma": s, "tau": np.array(tau), "nu": np.array(one)}
+        single = between_t.loglik(y=residual, **given).sum(axis=-1)
+        np.testing.assert_allclose(found[:, j], single, atol=5e-6)
+
+
+def test_a_moderator_on_the_grid_is_quadrature_over_all(outlier):
+    """Coefficients, tau and nu on Gauss and Legendre's nodes, densities by the family."""
+    data = outlier.assign(x=np.linspace(-1, 1, 10) ** 3, yi=outlier["yi"].clip(upper=0.8))
+    priors = {
+        "mu": NORMAL, "beta[x]": bm.Prior("Normal", mu=0, sigma=0.5), "tau": TAU,
+        "nu": bm.Prior("Exponential", lam=0.2),
+    }  # fmt: skip
+    fit = analyse(data, moderators="~ x", between="t", priors=priors)
+    posterior = between_posterior(fit.design)
+    y, s, x = data["yi"].to_numpy(), data["sei"].to_numpy(), data["x"].to_numpy()
+    z, w = np.polynomial.legendre.leggauss(16)
+    mus, slopes = 0.1 + 0.5 * z, 0.1 + 0.9 * z
+    taus, log_nus = np.exp(-3.2 + 3.2 * z), 1.0 + 3.2 * z
+    total, sums = 0.0, np.zeros(3)
+    grid = np.stack(np.meshgrid(mus, slopes, indexing="ij"), axis=-1).reshape(-1, 2)
+    mu = grid[:, :1] + grid[:, 1:] * (x - x.mean())
+    base = np.outer(w, w).ravel() * stats.norm.pdf(grid[:, 0]) * stats.norm.pdf(grid[:, 1], 0, 0.5)
+    for tau, wt in zip(taus, w * taus * stats.halfnorm.pdf(taus, scale=0.5), strict=True):
+        for log_nu, wn in zip(log_nus, w, strict=True):
+            nu = np.exp(log_nu)
+            given = {"mu": mu, "sigma": s, "tau": np.array(tau), "nu": np.array(nu)}
+            share = base * wt * wn * nu * 0.2 * np.exp(-0.2 * nu)
+            share = share * np.exp(between_t.loglik(y=y, **given).sum(axis=-1))
+            total += share.sum()
+            sums += [share @ grid[:, 0], share @ grid[:, 0] ** 2, share.sum() * np.log(tau)]
+    mean, square, log_tau = sums / total
+    sd = np.sqrt(square - mean**2)
+    assert posterior.mu[0] == pytest.approx(mean, abs=0.01 * sd)
+    assert posterior.mu[1] == pytest.approx(sd, rel=0.01)
+    drawn = posterior.sample(4000, np.random.default_rng(1))[1]
+    assert np.log(drawn).mean() == pytest.approx(log_tau, abs=0.05)
+
+
+def maximum(y, s, X, start):
+    """Coefficients, tau squared, 1 / nu and log-likelihood at the maximum of the likelihood."""
+
+    def negative(p):
+        given = {"mu": X @ p[2:], "sigma": s, "tau": np.exp(p[:1] / 2), "nu": np.exp(-p[1:2])}
+        return -between_t.loglik(y=y, **given).sum()
+
+    options = {"xatol": 1e-7, "fatol": 1e-11, "maxiter": 8000}
+    found = minimize(negative, start, method="Nelder-Mead", options=options)
+    return found.x[2:], *np.exp(found.x[:2]), -found.fun
+
+
+def test_maximum_of_the_likelihood_is_metaplus():
+    """Vignette of metaplus: t-distribution, CDP choline (Fioravanti & Yanagi 2005), ten trials.
+
+    Four digits are printed, and log-likelihoods to six decimals of integrals with R's default
+    tolerance of 1e-4.
+    """
+    y = np.array([0.26, 0.01, 2.22, 0.58, 0.34, 0.33, 0.14, 0.15, 0.50, 0.13])
+    half = np.array([0.75, 0.41, 0.805, 0.725, 0.725, 0.56, 0.47, 0.19, 0.53, 0.415])
+    s, X = half / 1.96, np.ones((10, 1))
+    beta, tau2, inverse, log = maximum(y, s, X, [-9.0, 0.5, 0.2])
+    assert beta[0] == pytest.approx(0.1946, abs=1e-4)
+    assert tau2 == pytest.approx(4.478e-5, rel=2e-3)
+    assert inverse == pytest.approx(2.024, rel=1e-3)
+    assert log == pytest.approx(-4.057686, abs=1e-5)
+    # The normal model, as 1 / nu goes to 0.
+    given = {"mu": 0.38944 * X[:, 0], "sigma": s, "tau": np.sqrt([0.14666]), "nu": np.array([1e8])}
+    assert between_t.loglik(y=y, **given).sum() == pytest.approx(-8.198544, abs=2e-6)
+
+
+def test_predictions_of_these_fits(writing):
     new = bm.predict(writing, {"ni": [10, 1000], "vi": [0.1, 0.1]}, groups="average")
     assert len(new.table) == 2
 
@@ -521,7 +665,8 @@ def test_other_reports_on_these_fits(heavy, writing):
         ({"scale": "~ x", "study": "x/study"}, "one row a study"),
         ({"scale": "~ missing"}, "missing"),
         ({"scale": "~ x", "priors": {"tau": TAU}}, "Intercept_tau"),
-        ({"between": "t", "moderators": "~ x"}, "without moderators"),
+        ({"between": "t", "moderators": "~ x + np.sqrt(x)"}, r"2 coefficients \(nu=4"),
+        ({"between": "t", "scale": "~ x"}, "either between"),
         ({"scale": "~ factor(study)"}, "up to 3"),
         ({"scale": "~ x", "priors": {"beta_tau[x]": TAU}}, "beta_tau"),
     ],

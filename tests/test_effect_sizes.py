@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import bayesmixed as bm
 from bayesmixed._errors import BayesmixedError, DataError, UnknownNameError
@@ -74,6 +75,14 @@ def test_correlations_as_in_metafors_tests(measure, yi, vi):
     np.testing.assert_allclose(found["vi"], vi, atol=5.1e-5)
 
 
+def _logrank(rng: np.random.Generator, size: int, n: int):
+    """Observed less expected events in the first of two groups that are alike, and its variance."""
+    first = rng.permuted(np.tile(np.arange(n) < n // 2, (size, 1)), axis=1)
+    ahead = np.arange(n, 0, -1)
+    share = np.cumsum(first[:, ::-1], axis=1)[:, ::-1] / ahead
+    return {"oe": (first - share).sum(axis=1), "v": (share * (1 - share)).sum(axis=1)}
+
+
 def _simulated(measure: str, rng: np.random.Generator, size: int):
     """Large studies of one kind, and what the measure is in truth."""
     n = 2000
@@ -113,6 +122,8 @@ def _simulated(measure: str, rng: np.random.Generator, size: int):
             "PAS": np.arcsin(0.3**0.5),
         }[measure]
         return {"xi": rng.binomial(n, 0.3, size), "ni": np.full(size, n)}, truth
+    if measure == "HR":
+        return _logrank(rng, size, 600), 0.0
     truth = {"IR": 0.4, "IRLN": np.log(0.4)}[measure]
     return {"xi": rng.poisson(400, size), "ti": np.full(size, 1000)}, truth
 
@@ -203,3 +214,56 @@ def test_bad_input_has_its_own_sentence():
         bm.effect_sizes(data, "OR", **BCG | {"ai": "author"})
     with pytest.raises(BayesmixedError, match="add=-1"):
         bm.effect_sizes(data, "OR", add=-1, **BCG)
+
+
+# Hinks et al. (2010), the data set HinksEtAl2010 of bayesmeta, with the standard errors that its
+# code computes from 95 % intervals.
+HINKS = pd.DataFrame(
+    {
+        "study": ["Prahalad", "Hinks", "Lindner"],
+        "or": [0.88, 0.79, 0.82],
+        "lb": [0.71, 0.66, 0.63],
+        "ub": [1.07, 0.94, 1.08],
+    }
+)
+
+
+def test_estimates_with_intervals():
+    found = bm.reported_effects(HINKS, "OR", "or", "lb", "ub")
+    z = stats.norm.ppf(0.975)
+    expected = [(np.log(u) - np.log(o)) / (2 * z) for o, u in zip(HINKS.lb, HINKS.ub, strict=True)]
+    np.testing.assert_allclose(found["sei"], expected)
+    np.testing.assert_allclose(found["vi"], np.square(expected))
+    np.testing.assert_allclose(np.exp(found["yi"]), HINKS["or"])
+    assert set(found["measure"]) == {"OR"}
+    fit = bm.meta_analysis(found, method="grid", draws=5)
+    assert "odds ratio" in bm.pooled_effects(fit).table.index
+    assert "hazard ratio" in bm.pooled_effects(
+        bm.meta_analysis(found.assign(measure="HR"), method="grid", draws=5)
+    ).table.index  # fmt: skip
+
+
+def test_what_was_reported_comes_back():
+    """Effects with intervals of 90 %, made from counts, are the effects of these counts."""
+    counts = {"a": [10, 30, 5], "n": [50, 90, 40], "c": [20, 25, 9], "m": [52, 88, 38]}
+    known = bm.effect_sizes(counts, "RR", ai="a", n1i="n", ci="c", n2i="m")
+    half = stats.norm.ppf(0.95) * known["sei"]
+    reported = known[["ni"]].assign(
+        rr=np.exp(known["yi"]), lb=np.exp(known["yi"] - half), ub=np.exp(known["yi"] + half)
+    )
+    found = bm.reported_effects(reported, "RR", "rr", "lb", "ub", level=0.9, n="ni")
+    np.testing.assert_allclose(found[["yi", "vi", "ni"]], known[["yi", "vi", "ni"]])
+
+
+def test_misreported_intervals_have_their_sentence():
+    def refused(match, error=DataError, **change):
+        options = {"level": change.pop("level", 0.95)}
+        with pytest.raises(error, match=match):
+            bm.reported_effects(HINKS.assign(**change), "HR", "or", "lb", "ub", **options)
+
+    refused("above 0", lb=[0.7, -0.2, 0.6])
+    refused("lower <= estimate <= upper; that is not so at row 0", ub=[0.5, 0.94, 1.08])
+    refused(r"middle of their intervals on the scale of log.*row 2", ub=[1.07, 0.94, 2.08])
+    refused("both limits", lb=[np.nan, 0.66, 0.63])
+    refused("between 0 and 1", BayesmixedError, level=95)
+    refused("must hold numbers", lb="a")

@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 from scipy.integrate import dblquad, quad, quad_vec
 from scipy.special import ndtr
+from studies import made
 
 import bayesmixed as bm
 from bayesmixed._errors import BayesmixedError, DataError, PriorError, UnknownNameError
@@ -29,23 +30,6 @@ SCHOOLS = pd.DataFrame(
 WEAK = {"mu": bm.Prior("Normal", mu=0, sigma=50), "tau": bm.Prior("HalfCauchy", beta=25)}
 
 
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
-
-
-@pytest.fixture(scope="module")
-def trials() -> pd.DataFrame:
-    data = bm.datasets.load("bcg")
-    return bm.effect_sizes(data, "RR", ai="tpos", bi="tneg", ci="cpos", di="cneg")
-
-
-@pytest.fixture(scope="module")
-def grid_fit(trials):
-    return bm.meta_analysis(trials, study="trial", method="grid", seed=1)
-
-
 @pytest.fixture(scope="module")
 def nuts_fit(trials):
     return bm.meta_analysis(trials, study="trial", seed=1, draws=2000, progress=False)
@@ -53,10 +37,6 @@ def nuts_fit(trials):
 
 def grid(data: pd.DataFrame, **options):
     return bm.grid_posterior(bm.meta_analysis(data, method="grid", draws=5, seed=1, **options))
-
-
-def made(y, se) -> pd.DataFrame:
-    return pd.DataFrame({"study": np.arange(len(y)), "yi": y, "sei": se})
 
 
 # The grid against what others computed

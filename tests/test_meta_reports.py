@@ -4,40 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from studies import made
 
 import bayesmixed as bm
-from bayesmixed._errors import BayesmixedError, PriorError
+from bayesmixed._errors import BayesmixedError, PriorError, UnknownNameError
 from bayesmixed.meta._estimates import read
 from bayesmixed.meta._subsets import IMPROPER, UNIDENTIFIED, Subsets, all_but_one, first_ones
 from bayesmixed.meta._weights import Varying, _parts, linear_weights, weights_of
 
 FLAT = {"mu": bm.Prior("Flat")}
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
-
-
-@pytest.fixture(scope="module")
-def trials() -> pd.DataFrame:
-    data = bm.datasets.load("bcg")
-    return bm.effect_sizes(data, "RR", ai="tpos", bi="tneg", ci="cpos", di="cneg")
-
-
-@pytest.fixture(scope="module")
-def fit(trials):
-    return bm.meta_analysis(trials, study="trial", method="grid", seed=1)
-
-
-def made(y, se, **columns) -> pd.DataFrame:
-    return pd.DataFrame({"study": np.arange(len(y)), "yi": y, "sei": se, **columns})
 
 
 # Subsets of the studies
@@ -111,9 +90,9 @@ def test_leave_one_out_given_tau_is_closed_form(trials):
     assert list(report.table.index[1:]) == trials["trial"].astype(str).to_list()
 
 
-def test_draws_of_subsets_are_those_of_the_table(fit):
+def test_draws_of_subsets_are_those_of_the_table(grid_fit):
     """1,000 stratified draws: their means within a tenth of what independent ones would miss."""
-    report = bm.leave_one_out(fit)
+    report = bm.leave_one_out(grid_fit)
     draws = report.draws["mu"]
     assert draws.dims == ("chain", "draw", "left out")
     found = draws.mean(["chain", "draw"]).to_numpy()
@@ -164,9 +143,9 @@ def test_rows_without_a_posterior_are_empty_and_say_why():
     assert any("Nothing in 1 row (2)" in c and UNIDENTIFIED in c for c in report.caveats)
 
 
-def test_cumulative_analysis_starts_with_the_first_study(trials, fit):
+def test_cumulative_analysis_starts_with_the_first_study(trials, grid_fit):
     """One study and proper priors: its effect has sd sqrt(v + tau^2) over the prior of tau."""
-    table = bm.cumulative_analysis(fit, trials["year"]).table
+    table = bm.cumulative_analysis(grid_fit, trials["year"]).table
     assert len(table) == len(trials)
     assert table.index[0] == "1 (1948)"
     tau = np.linspace(1e-6, 5, 200_001)
@@ -210,10 +189,10 @@ def test_weights_of_counts_are_shares_of_information():
     np.testing.assert_allclose((rows * treat).reshape(3, 2).sum(axis=1), share / share.sum())
 
 
-def test_weights_of_draws_are_those_of_the_grid(fit):
+def test_weights_of_draws_are_those_of_the_grid(grid_fit):
     """Averages over 4,000 draws of tau: a weight's posterior sd is below 0.02."""
-    exact = bm.study_effects(fit).table["weight"]
-    drawn = weights_of(replace(read(fit), exact=None))
+    exact = bm.study_effects(grid_fit).table["weight"]
+    drawn = weights_of(replace(read(grid_fit), exact=None))
     np.testing.assert_allclose(drawn, exact, atol=4 * 0.02 / np.sqrt(4000))
 
 
@@ -244,12 +223,12 @@ def test_forest_plots_print_estimates_in_columns(case, trials):
 # The scale of ratios
 
 
-def test_every_table_has_ratios(trials, fit):
+def test_every_table_has_ratios(trials, grid_fit):
     for report in (
-        bm.leave_one_out(fit),
-        bm.cumulative_analysis(fit, trials["year"]),
-        bm.prior_robustness(fit),
-        bm.study_effects(fit),
+        bm.leave_one_out(grid_fit),
+        bm.cumulative_analysis(grid_fit, trials["year"]),
+        bm.prior_robustness(grid_fit),
+        bm.study_effects(grid_fit),
     ):
         table = report.table
         np.testing.assert_allclose(np.log(table["ratio"]), table["median"])
@@ -261,15 +240,15 @@ def test_every_table_has_ratios(trials, fit):
         ticks = [float(t.get_text()) for t in ax.get_xticklabels()]
         np.testing.assert_allclose(np.log(ticks), ax.get_xticks(), atol=1e-5)
         assert len(ticks) >= 3
-    studies = bm.study_effects(fit).table
+    studies = bm.study_effects(grid_fit).table
     cases, n1, others, n2 = (
         trials["tpos"], trials["tpos"] + trials["tneg"], trials["cpos"],
         trials["cpos"] + trials["cneg"],
     )  # fmt: skip
     np.testing.assert_allclose(studies["raw_ratio"], (cases / n1) / (others / n2))
-    robust = bm.prior_robustness(fit).table
+    robust = bm.prior_robustness(grid_fit).table
     np.testing.assert_allclose(np.log(robust["new_ratio_ub"]), robust["new_ub"])
-    assert "risk ratio" in bm.pooled_effects(fit).plot("funnel").get_xlabel()
+    assert "risk ratio" in bm.pooled_effects(grid_fit).plot("funnel").get_xlabel()
 
 
 def test_differences_have_no_ratios(trials):
@@ -279,22 +258,23 @@ def test_differences_have_no_ratios(trials):
         assert "ratio" not in report.plot().get_xlabel()
 
 
-def test_margins_on_both_sides_and_both_scales(trials, fit):
-    table = bm.pooled_effects(fit, (0.5, 0.9), "ratio").table["mean"]
-    exact = bm.grid_posterior(fit)
+def test_margins_on_both_sides_and_both_scales(trials, grid_fit):
+    table = bm.pooled_effects(grid_fit, (0.5, 0.9), "ratio").table["mean"]
+    exact = bm.grid_posterior(grid_fit)
     for what, of in (("risk ratio", exact.effect()), ("risk ratio, new study", exact.prediction())):
         low, high = of.cdf(np.log(0.5))[0], of.cdf(np.log(0.9))[0]
         np.testing.assert_allclose(table[f"P({what} < 0.5)"], low, atol=1e-12)
         np.testing.assert_allclose(table[f"P(0.5 < {what} < 0.9)"], high - low, atol=1e-12)
         np.testing.assert_allclose(table[f"P({what} > 0.9)"], 1 - high, atol=1e-12)
-    same = bm.pooled_effects(fit, (np.log(0.5), np.log(0.9))).table["mean"]
+    same = bm.pooled_effects(grid_fit, (np.log(0.5), np.log(0.9))).table["mean"]
     np.testing.assert_allclose(same["P(-0.693 < mu < -0.105)"], table["P(0.5 < risk ratio < 0.9)"])
-    assert "P(risk ratio > 0.8)" in bm.pooled_effects(fit, 0.8, margin_scale="ratio").table.index
+    above = bm.pooled_effects(grid_fit, 0.8, margin_scale="ratio").table
+    assert "P(risk ratio > 0.8)" in above.index
     for bad, match in (((0.9, 0.5), "lower one"), ((1, 2, 3), "finite"), (0, "above 0")):
         with pytest.raises(BayesmixedError, match=match):
-            bm.pooled_effects(fit, bad, "ratio")
+            bm.pooled_effects(grid_fit, bad, "ratio")
     with pytest.raises(BayesmixedError, match="scale of margins"):
-        bm.pooled_effects(fit, 1, "odds")
+        bm.pooled_effects(grid_fit, 1, "odds")
     plain = bm.meta_analysis(trials[["trial", "yi", "sei"]], study="trial", method="grid", draws=5)
     with pytest.raises(BayesmixedError, match="not known to be logarithms of ratios"):
         bm.pooled_effects(plain, 0.8, "ratio")
@@ -303,18 +283,18 @@ def test_margins_on_both_sides_and_both_scales(trials, fit):
 # Priors of the heterogeneity
 
 
-def test_robustness_in_units_and_at_fixed_scales(trials, fit):
-    table = bm.prior_robustness(fit, scales=[0.3], outcome="pain").table
+def test_robustness_in_units_and_at_fixed_scales(trials, grid_fit):
+    table = bm.prior_robustness(grid_fit, scales=[0.3], outcome="pain").table
     assert list(table.index) == [
         "HalfNormal(sigma=0.5), of the fit", "HalfNormal(sigma=1), U/2",
         "HalfCauchy(beta=0.5), U/4", "Uniform(lower=0, upper=2), U", "HalfNormal(sigma=0.3)",
         "HalfCauchy(beta=0.3)", "Uniform(lower=0, upper=3)", "Turner et al., pain",
     ]  # fmt: skip
-    again = bm.prior_robustness(fit, {"turner": bm.turner_prior("pain")}).table
+    again = bm.prior_robustness(grid_fit, {"turner": bm.turner_prior("pain")}).table
     pd.testing.assert_series_equal(
         table.loc["Turner et al., pain"], again.loc["turner"], check_names=False
     )
-    report = bm.prior_robustness(fit)
+    report = bm.prior_robustness(grid_fit)
     assert "U, the unit-information sd: 2." in report.caption
     # In units of its own a mean difference has no fixed scales, and U is what its sizes say.
     plain = trials.assign(measure="MD")
@@ -376,6 +356,32 @@ def test_empirical_priors_are_bayesmetas(case):
     prior = {"turner": bm.turner_prior, "rhodes": bm.rhodes_prior}[kind](outcome, comparison)
     values = dict(prior.parameters)
     np.testing.assert_allclose([values["mu"], values["sigma"]], PRINTED[case], atol=1e-12)
+
+
+@pytest.mark.parametrize("area", ["other", "respiratory", "cancer"])
+def test_rhodes_tables_are_one_model_without_interactions(area):
+    """Differences between comparisons, and between areas, are the same for all outcomes.
+
+    But for rounding and the two numbers that `rhodes_prior` calls misprints; the first and the last
+    outcomes of bayesmeta's tables, a further check of what was typed, stand below.
+    """
+    outcomes = ["obstetric outcomes", "biological markers", "subjective outcomes"]
+    comparisons = [
+        "pharmacological vs placebo", "pharmacological vs pharmacological", "non-pharmacological",
+    ]  # fmt: skip
+    located = np.array(
+        [[-2 * dict(bm.rhodes_prior(o, c, area).parameters)["mu"] for c in comparisons]
+         for o in outcomes]
+    )  # fmt: skip
+    other = np.array(
+        [[-2 * dict(bm.rhodes_prior(o, c).parameters)["mu"] for c in comparisons] for o in outcomes]
+    )
+    assert np.ptp(located - located[:, :1], axis=0).max() < 0.025
+    assert np.ptp(located - other) < 0.025
+    printed = {"other": (4.13, 2.62), "respiratory": (6.03, 4.52), "cancer": (1.57, 0.06)}[area]
+    np.testing.assert_allclose([located[0, 0], located[-1, -1]], printed)
+    with pytest.raises(UnknownNameError, match="medical area"):
+        bm.rhodes_prior("mental health", area="surgery")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import json
 from itertools import combinations
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,12 +25,6 @@ INPUT = {
     "senn2013": ("MD", {"mean": "mi", "sd": "sdi", "n": "ni"}),
     "hasselblad1998": ("OR", {"events": "xi", "n": "ni"}),
 }
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def analysed(name: str, **options) -> bm.meta.NetworkFit:

@@ -6,7 +6,6 @@ import json
 import math
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,12 +23,6 @@ REFERENCE = json.loads((Path(__file__).parent / "reference" / "models.json").rea
     "hackshaw1998"
 ]
 TAU = bm.Prior("HalfNormal", sigma=0.5)
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

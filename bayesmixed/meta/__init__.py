@@ -15,6 +15,7 @@ from bayesmixed.meta._network_consistency import network_consistency
 from bayesmixed.meta._network_league import league_table, treatment_ranking
 from bayesmixed.meta._pooled import pooled_effects
 from bayesmixed.meta._publication_bias import BiasReport, publication_bias
+from bayesmixed.meta._reported import reported_effects
 from bayesmixed.meta._robustness import prior_robustness
 from bayesmixed.meta._sensitivity import cumulative_analysis, leave_one_out
 from bayesmixed.meta._studies import study_effects
@@ -43,6 +44,7 @@ __all__ = [
     "pooled_effects",
     "prior_robustness",
     "publication_bias",
+    "reported_effects",
     "restored",
     "rhodes_prior",
     "study_effects",

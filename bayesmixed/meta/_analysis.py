@@ -11,16 +11,18 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesmixed._errors import BayesmixedError, DataError, PriorError, listed, lookup
+from bayesmixed._errors import BayesmixedError, DataError, listed, lookup
 from bayesmixed.data import Missing, check_columns, numbers, to_pandas
 from bayesmixed.design import Design
 from bayesmixed.expressions import variables
 from bayesmixed.fit import Fit
 from bayesmixed.meta._between_analysis import Between, fit_between, model_of
 from bayesmixed.meta._defaults import default_priors, unit_information
+from bayesmixed.meta._given import given_priors
 from bayesmixed.meta._grid import grid_of
+from bayesmixed.meta._heterogeneity import Density
 from bayesmixed.meta._measures import MEASURES, Measure, get_measure
-from bayesmixed.meta._variance import of_root
+from bayesmixed.meta._stored import to_text
 from bayesmixed.model import Model
 from bayesmixed.names import coords, dims, sd_name
 from bayesmixed.priors import Prior
@@ -45,7 +47,7 @@ def meta_analysis(
     scale: str | None = None,
     measure: str | None = None,
     n: str | None = None,
-    priors: Mapping[str, Prior] | None = None,
+    priors: Mapping[str, Prior | Density | str] | None = None,
     missing: Missing = "raise",
     draws: int = 1000,
     tune: int = 1000,
@@ -76,8 +78,8 @@ def meta_analysis(
         Right-hand side of a formula, such as ``"~ ablat"``; a meta-regression.
     method : {"nuts", "grid"}
         NUTS, or exact integration on a grid of tau with stratified draws, in milliseconds
-        (one row a study; normal or flat priors of the coefficients). With ``between="t"`` (without
-        moderators) or `scale` (up to three coefficients) the grid takes seconds.
+        (one row a study; normal or flat priors of the coefficients). With ``between="t"`` (up to two
+        moderators with `nu`, one without) or `scale` (up to three coefficients) it takes seconds.
     common : bool
         Whether all studies have the same effect, so that tau is 0.
     between : {"normal", "t"}
@@ -92,7 +94,7 @@ def meta_analysis(
     n : str, optional
         Column of the studies' sample sizes, which then set the scale of the default priors; for
         measures without a unit of their own (``"MD"``, ``"ROM"``, rate differences) ``"ni"``.
-    priors : mapping of str to Prior, optional
+    priors : mapping of str to Prior, distribution or str, optional
         By name: ``"mu"`` (or ``"Intercept"``, at the moderators' means), ``"tau"`` (or
         ``"sd_<study>"``), ``"tau2"`` (its square), ``"beta[<term>]"``. Unless given, with U the
         unit-information sd, N(0, U), half-normal(U / 4), and N(0, U / sd of the moderator) [1]_.
@@ -100,7 +102,11 @@ def meta_analysis(
         else assumed; `Fit.notes` and `pooled_effects` have it. With `scale` there are
         ``"Intercept_tau"`` (log tau at the moderators' means) and ``"beta_tau[<term>]"``, by
         default normals as wide as the logarithm of that half-normal, and N(0, 1 / sd of the
-        moderator).
+        moderator). On the grid ``"tau"`` may be a distribution of `scipy.stats`, or the name of one
+        that the standard errors determine: ``"uniform"``, ``"sqrt"``, ``"Jeffreys"``,
+        ``"overallJeffreys"``, ``"BergerDeely"``, ``"conventional"``, ``"DuMouchel"``,
+        ``"shrinkage"``, ``"I2"``, as in the R package bayesmeta [4]_; flat, for `mu`, is
+        ``Prior("Flat")``.
     missing : {"raise", "drop"}
         What to do with rows that miss a value.
     draws, tune, chains, seed, progress
@@ -124,6 +130,7 @@ def meta_analysis(
     .. [2] Lee & Thompson (2008), Stat. Med. 27:418; Baker & Jackson (2008), Health Care Manag.
        Sci. 11:121.
     .. [3] Viechtbauer & López-López (2022), Res. Synth. Methods 13:697.
+    .. [4] Röver (2020), J. Stat. Softw. 93(6), section 2.3.
 
     Examples
     --------
@@ -147,18 +154,21 @@ def meta_analysis(
     _check_number(table, [effect, *variables(deviation)], missing)
     plain = Model(formula, table, sampling_sd=deviation, missing=missing)
     unit = unit_information(plain.design, chosen, _size(plain.design, table, n))
-    defaults, given = default_priors(plain.design, chosen, unit), _named(plain.design, priors)
+    defaults, own = default_priors(plain.design, chosen, unit), given_priors(plain.design, priors)
+    given = own.priors
+    if method == "nuts" or not shape.is_plain:
+        own.refuse_density("and a normal distribution with one tau between studies")
     settings = Settings(draws, tune, chains, seed, progress=progress)
     if shape.is_plain:
         # One prior for all coefficients gives way to single ones, which must then be the user's.
         kept = {k: p for k, p in defaults.items() if k.partition("[")[0] not in given}
         model = Model(formula, table, sampling_sd=deviation, missing=missing, priors=kept | given)
-        tree, notes = _run(model, method, settings)
+        tree, notes = _run(model, method, settings, own.tau)
     else:
-        own = table.loc[plain.design.table.frame.index]
-        fixed = _formula(own, effect, study, moderators, common=True)
-        model, kept = model_of(fixed, own, deviation, missing, shape, defaults, unit, given, study)
-        labels = pd.Index(own.loc[model.design.table.frame.index, study], name=study)
+        rows = table.loc[plain.design.table.frame.index]
+        fixed = _formula(rows, effect, study, moderators, common=True)
+        model, kept = model_of(fixed, rows, deviation, missing, shape, defaults, unit, given, study)
+        labels = pd.Index(rows.loc[model.design.table.frame.index, study], name=study)
         tree, notes = fit_between(model, labels, method, settings)
     if method == "grid":
         chosen_draws = {"draws": draws, "chains": chains, "seed": seed}
@@ -167,15 +177,20 @@ def meta_analysis(
         notes = (*notes, f"Default priors are scaled to the {unit}.")
     attributes: dict[str, Any] = {"method": method, "unit": str(unit), "unit_sd": unit.sd}
     attributes |= {"measure": chosen.name} if chosen else {}
+    if own.tau is not None:
+        attributes["tau_prior"] = to_text(own.tau)
+        notes = (*notes, f"Prior of tau: {own.tau}.")
     posterior = tree["posterior"].to_dataset()
     tree["posterior"] = xr.DataTree(posterior.assign_attrs({**posterior.attrs, **attributes}))
     return Fit(model.design, tree, notes)
 
 
-def _run(model: Model, method: str, settings: Settings) -> tuple[xr.DataTree, tuple[str, ...]]:
+def _run(
+    model: Model, method: str, settings: Settings, tau: Density | None
+) -> tuple[xr.DataTree, tuple[str, ...]]:
     """Draws from the posterior, and what is to be said of them."""
     if method == "grid":
-        return _grid_tree(model.design, settings), model.notes
+        return _grid_tree(model.design, settings, tau), model.notes
     chosen = (settings.draws, settings.tune, settings.chains, settings.seed, settings.progress)
     fit = model.fit(*chosen)
     return fit.tree, fit.notes
@@ -258,26 +273,9 @@ def _size(design: Design, table: pd.DataFrame, n: str | None) -> Floats | None:
     return size
 
 
-def _named(design: Design, priors: Mapping[str, Prior] | None) -> dict[str, Prior]:
-    """The user's priors under the model's names."""
-    randoms = design.predictors["mu"].random
-    found: dict[str, Prior] = {}
-    for name, prior in (priors or {}).items():
-        if name in ("tau", "tau2"):
-            if len(randoms) != 1:
-                every = listed(sd_name("", r.name) for r in randoms) or "none"
-                raise PriorError(
-                    f'"{name}" stands for the one sd between studies; this model has: {every}.'
-                )
-            found[sd_name("", randoms[0].name)] = prior if name == "tau" else of_root(prior)
-        else:
-            found["Intercept" if name == "mu" else name] = prior
-    return found
-
-
-def _grid_tree(design: Design, settings: Settings) -> xr.DataTree:
+def _grid_tree(design: Design, settings: Settings, tau: Density | None) -> xr.DataTree:
     """Draws from the grid under the names that every posterior has."""
-    grid = grid_of(design)
+    grid = grid_of(design, tau)
     shape = (settings.chains, settings.draws)
     drawn = grid.sample(settings.chains * settings.draws, settings.seed)
     values = {"beta": drawn["beta"]}

@@ -20,6 +20,8 @@ type Floats = NDArray[np.float64]
 class Flat:
     """Uniform on the positive numbers, which does not integrate to 1."""
 
+    proper = False
+
     def logpdf(self, x: Floats) -> Floats:
         """0 everywhere."""
         return np.zeros_like(x)

@@ -41,8 +41,10 @@ def effect_sizes(
         `bi`, `ci`, `di` (events and others in the first and second group; or `n1i`, `n2i` in place
         of `bi`, `di`); ``"MD"``, ``"SMD"`` (Hedges' g with the exact correction), ``"ROM"`` from
         `m1i`, `sd1i`, `n1i`, `m2i`, `sd2i`, `n2i`; ``"IRR"``, ``"IRD"`` from events `x1i`, `x2i`
-        in person-times `t1i`, `t2i`; ``"COR"``, ``"ZCOR"`` from `ri`, `ni`; ``"PR"``, ``"PLN"``,
-        ``"PLO"``, ``"PAS"`` from `xi` and `ni` (or `mi`); ``"IR"``, ``"IRLN"`` from `xi`, `ti`.
+        in person-times `t1i`, `t2i`; ``"HR"`` (its logarithm) from observed less expected events
+        `oe` and their variance `v` (of a logrank test; of intervals see `reported_effects`);
+        ``"COR"``, ``"ZCOR"`` from `ri`, `ni`; ``"PR"``, ``"PLN"``, ``"PLO"``, ``"PAS"`` from `xi`
+        and `ni` (or `mi`); ``"IR"``, ``"IRLN"`` from `xi`, `ti`.
     add : float
         The continuity correction.
     double_zero : {"keep", "drop"}
@@ -54,7 +56,7 @@ def effect_sizes(
     -------
     pandas.DataFrame
         The table with columns ``yi`` (the effect on the scale of the analysis), ``vi`` (its
-        variance), ``sei``, ``ni`` (sample size; for rates the number of events) and
+        variance), ``sei``, ``ni`` (sample size; for rates and hazards the number of events) and
         ``measure``, which `meta_analysis` reads.
 
     Raises

@@ -45,19 +45,43 @@ _TURNER: Mapping[str, tuple[tuple[float, float], ...]] = {
         (2.70, 1.52), (2.93, 1.58), (2.92, 1.71), (1.67, 1.25), (2.26, 1.45)),
 }  # fmt: skip
 
-# Rhodes et al. (2015), Table 3: minus the location, and the scale, of log tau2 by outcome, for
-# pharmacological against placebo, pharmacological against pharmacological, non-pharmacological.
-# That of mental health, non-pharmacological, is as printed; see `rhodes_prior`.
-_RHODES: Mapping[str, tuple[tuple[float, float], ...]] = {
-    "obstetric outcomes": ((4.13, 2.34), (4.40, 2.31), (3.99, 2.11)),
-    "resource use, hospital stay or process": ((2.55, 2.73), (2.83, 2.70), (2.41, 2.57)),
-    "internal or structure-related outcomes": ((2.43, 2.50), (2.70, 2.46), (2.29, 2.32)),
-    "general physical health, adverse events, pain or quality of life": (
-        (3.16, 2.50), (3.44, 2.44), (3.02, 2.27)),
-    "signs or symptoms, infection or new disease": ((3.00, 2.50), (3.27, 2.47), (2.86, 2.33)),
-    "mental health": ((2.99, 2.16), (3.27, 2.14), (3.85, 1.93)),
-    "biological markers": ((3.41, 2.83), (3.68, 2.78), (3.27, 2.66)),
-    "subjective outcomes": ((2.76, 2.58), (3.03, 2.59), (2.62, 2.41)),
+# Rhodes et al. (2015), Tables 3, A.3.1 and A.3.2: minus the location, and the scale, of log tau2 by
+# area and outcome, for pharmacological against placebo, pharmacological against pharmacological,
+# non-pharmacological. Two numbers are as printed; see `rhodes_prior`.
+_RHODES: Mapping[str, Mapping[str, tuple[tuple[float, float], ...]]] = {
+    "other": {
+        "obstetric outcomes": ((4.13, 2.34), (4.40, 2.31), (3.99, 2.11)),
+        "resource use, hospital stay or process": ((2.55, 2.73), (2.83, 2.70), (2.41, 2.57)),
+        "internal or structure-related outcomes": ((2.43, 2.50), (2.70, 2.46), (2.29, 2.32)),
+        "general physical health, adverse events, pain or quality of life": (
+            (3.16, 2.50), (3.44, 2.44), (3.02, 2.27)),
+        "signs or symptoms, infection or new disease": ((3.00, 2.50), (3.27, 2.47), (2.86, 2.33)),
+        "mental health": ((2.99, 2.16), (3.27, 2.14), (3.85, 1.93)),
+        "biological markers": ((3.41, 2.83), (3.68, 2.78), (3.27, 2.66)),
+        "subjective outcomes": ((2.76, 2.58), (3.03, 2.59), (2.62, 2.41)),
+    },
+    "respiratory": {
+        "obstetric outcomes": ((6.03, 2.36), (6.31, 2.31), (5.89, 2.21)),
+        "resource use, hospital stay or process": ((4.46, 2.74), (4.73, 2.70), (4.32, 2.57)),
+        "internal or structure-related outcomes": ((4.33, 2.51), (4.61, 2.46), (4.19, 2.33)),
+        "general physical health, adverse events, pain or quality of life": (
+            (5.07, 2.51), (5.34, 2.45), (4.93, 2.28)),
+        "signs or symptoms, infection or new disease": ((4.90, 2.50), (5.18, 2.47), (4.76, 2.33)),
+        "mental health": ((4.90, 2.17), (5.17, 2.14), (4.76, 1.94)),
+        "biological markers": ((5.31, 2.83), (5.59, 2.78), (5.17, 2.66)),
+        "subjective outcomes": ((4.66, 2.59), (4.94, 2.59), (4.52, 2.41)),
+    },
+    "cancer": {
+        "obstetric outcomes": ((1.57, 2.45), (1.85, 2.41), (1.43, 2.24)),
+        "resource use, hospital stay or process": ((-0.01, 2.83), (0.27, 2.79), (-0.15, 2.68)),
+        "internal or structure-related outcomes": ((0.13, 2.61), (0.14, 2.56), (-0.27, 2.45)),
+        "general physical health, adverse events, pain or quality of life": (
+            (0.60, 2.61), (0.88, 2.55), (0.46, 2.40)),
+        "signs or symptoms, infection or new disease": ((0.44, 2.60), (0.71, 2.57), (0.30, 2.46)),
+        "mental health": ((0.43, 2.28), (0.71, 2.25), (0.29, 2.08)),
+        "biological markers": ((0.85, 2.93), (1.13, 2.87), (0.71, 2.78)),
+        "subjective outcomes": ((0.20, 2.68), (0.48, 2.68), (0.06, 2.53)),
+    },
 }  # fmt: skip
 
 COMPARISON = "pharmacological vs placebo"
@@ -113,7 +137,9 @@ def turner_prior(outcome: str | None = None, comparison: str = COMPARISON) -> Pr
     return Prior("LogNormal", mu=-location / 2, sigma=scale / 2)
 
 
-def rhodes_prior(outcome: str | None = None, comparison: str = COMPARISON) -> Prior:
+def rhodes_prior(
+    outcome: str | None = None, comparison: str = COMPARISON, area: str = "other"
+) -> Prior:
     r"""Log-Student-t prior of tau for standardised mean differences, from 6,492 meta-analyses.
 
     For mental health and non-pharmacological treatments the printed location, -3.85, is probably a
@@ -121,14 +147,18 @@ def rhodes_prior(outcome: str | None = None, comparison: str = COMPARISON) -> Pr
     model without interactions has it, and so it is for mental health in the paper's tables A.3.1
     (respiratory diseases) and A.3.2 (cancer), as the R package bayesmeta has them. The number here
     is the printed one, as there; ``Prior("LogStudentT", nu=5, mu=-1.425, sigma=0.965)`` is the
-    other.
+    other. Likewise the location for cancer, internal outcomes and placebo is printed as -0.13, and
+    by the same rule is 0.13.
 
     Parameters
     ----------
     outcome : str, optional
-        Such as ``"mental health"``; any outcome and comparison unless given.
+        Such as ``"mental health"``; any outcome, comparison and area unless given.
     comparison : str
         Such as ``"pharmacological vs placebo"`` (placebo or other control).
+    area : {"other", "respiratory", "cancer"}
+        Respiratory diseases (where studies differ little), cancer (where they differ much), or
+        none of them.
 
     Returns
     -------
@@ -139,11 +169,11 @@ def rhodes_prior(outcome: str | None = None, comparison: str = COMPARISON) -> Pr
     Raises
     ------
     UnknownNameError
-        If the outcome or comparison is not one of the table's.
+        If the outcome, comparison or area is not one of the tables'.
 
     References
     ----------
-    Rhodes, Turner & Higgins (2015), J. Clin. Epidemiol. 68:52, Table 3 and section 3.3.
+    Rhodes, Turner & Higgins (2015), J. Clin. Epidemiol. 68:52, Tables 3, A.3.1, A.3.2; section 3.3.
 
     Examples
     --------
@@ -153,6 +183,7 @@ def rhodes_prior(outcome: str | None = None, comparison: str = COMPARISON) -> Pr
     """
     location, scale = 3.44, 2.59
     column = lookup(_RHODES_COMPARISONS, comparison, "comparison")
+    table = lookup(_RHODES, area, "medical area")
     if outcome is not None:
-        location, scale = lookup(_RHODES, outcome, "type of outcome")[column]
+        location, scale = lookup(table, outcome, "type of outcome")[column]
     return Prior("LogStudentT", nu=5, mu=-location / 2, sigma=scale / 2)

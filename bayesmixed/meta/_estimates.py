@@ -17,7 +17,7 @@ from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.meta._between_grid import fixed_nu
 from bayesmixed.meta._effect_sizes import effect_sizes
-from bayesmixed.meta._grid import GridPosterior, grid_of
+from bayesmixed.meta._grid import GridPosterior, grid_posterior
 from bayesmixed.meta._measures import MEASURES, Measure
 from bayesmixed.meta._mixture import NormalMixture
 from bayesmixed.meta._t_mixture import StudentTMixture
@@ -207,7 +207,7 @@ def read(fit: Fit) -> Synthesis:
                 f"What varies between {random.name!r} is {', '.join(random.effects)}; this report "
                 f"is for (1 | {random.name}). Use bm.variance_components(fit)."
             )
-    exact = grid_of(design) if attributes.get("method") == "grid" else None
+    exact = grid_posterior(fit) if attributes.get("method") == "grid" else None
     return Synthesis(fit, measure, exact)
 
 

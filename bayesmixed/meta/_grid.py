@@ -28,7 +28,9 @@ from bayesmixed.meta._heterogeneity import (
     no_heterogeneity,
 )
 from bayesmixed.meta._mixture import NormalMixture
+from bayesmixed.meta._reference_priors import ReferencePrior
 from bayesmixed.meta._regression import Regression
+from bayesmixed.meta._stored import from_text
 from bayesmixed.names import sd_name, suffix
 from bayesmixed.predictor import INTERCEPT, PredictorDesign
 from bayesmixed.priors import Prior
@@ -162,8 +164,10 @@ class GridPosterior:
         """The same model and priors for some of the studies."""
         return replace(self, regression=self.regression.of(studies), labels=self.labels[studies])
 
-    def with_prior(self, prior: Prior | Density) -> GridPosterior:
-        """The same studies with another prior of tau."""
+    def with_prior(self, prior: Prior | Density | str) -> GridPosterior:
+        """The same studies with another prior of tau, such as ``"Jeffreys"``."""
+        if isinstance(prior, str):
+            return replace(self, prior=ReferencePrior(prior, tuple(np.sqrt(self.regression.v))))
         return replace(self, prior=density(prior))
 
     def sample(self, draws: int, seed: int | None = None) -> dict[str, Floats]:
@@ -233,11 +237,24 @@ def grid_posterior(fit: Fit) -> GridPosterior:
     >>> round(float(exact.tau.quantile(0.5)), 2)
     0.55
     """
-    return grid_of(fit.design)
+    return grid_of(fit.design, tau_prior_of(fit))
 
 
-def grid_of(design: Design) -> GridPosterior:
-    """As `grid_posterior`, before there is a fit."""
+def tau_prior_of(fit: Fit) -> Density | None:
+    """The fit's prior of tau where it is no `Prior`."""
+    text = fit.posterior.attrs.get("tau_prior")
+    return from_text(str(text)) if text else None
+
+
+def grid_of(design: Design, tau: Density | None = None) -> GridPosterior:
+    """As `grid_posterior`, before there is a fit.
+
+    Parameters
+    ----------
+    design : Design
+    tau : Density, optional
+        Prior of tau in place of the design's.
+    """
     sd = design.sampling_sd
     if not design.spec.is_exact or sd is None or len(design.predictors) != 1:
         raise BayesmixedError(
@@ -253,8 +270,8 @@ def grid_of(design: Design) -> GridPosterior:
     regression = Regression(
         (design.y - predictor.offset)[order], sd[order] ** 2, X[order], mean, precision
     )
-    tau = None if group is None else density(priors[sd_name("", group)])
-    return GridPosterior(regression, raw, labels, predictor.terms, tau)
+    prior = None if group is None else tau or density(priors[sd_name("", group)])
+    return GridPosterior(regression, raw, labels, predictor.terms, prior)
 
 
 def _order(design: Design, predictor: PredictorDesign) -> tuple[NDArray[np.intp], str | None]:

@@ -20,6 +20,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, sici
 
 from bayesmixed._errors import PriorError
+from bayesmixed.meta._shortest import shortest
 
 type Floats = NDArray[np.float64]
 
@@ -110,6 +111,10 @@ class Heterogeneity:
             rtol=1e-13,
         )
         return float(_interval(np.array([x]), self.lower, self.upper)[0])
+
+    def shortest(self, prob: float) -> Floats:
+        """Ends of the shortest interval of this probability, shape (2,)."""
+        return shortest(self.quantile, prob)
 
     def inverse(self, p: Floats) -> Floats:
         """Quantiles for draws, to about 1e-6 in probability, shape of `p`."""

@@ -1,24 +1,28 @@
-"""A posterior of two or three numbers on equally spaced nodes."""
+"""A posterior of one to four numbers on equally spaced nodes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.interpolate import PchipInterpolator
+from scipy.special import sici
 
 from bayesmixed._errors import PriorError
 
 type Floats = NDArray[np.float64]
+type Axes = Sequence[Floats]
 
 # Nodes along each axis, by the number of axes: to look where the posterior is, and to add it up.
-_COARSE = {1: 200, 2: 30, 3: 15}
-_FINE = {1: 201, 2: 61, 3: 35}
-# exp(-16) of the peak is left out, and ends at which more than exp(-7) is left have no end.
-_NEGLIGIBLE, _UNENDING = 16.0, 7.0
+_COARSE = {1: 201, 2: 31, 3: 15, 4: 9}
+_FINE = {1: 201, 2: 51, 3: 31, 4: 21}
+# Below exp(-13) of the peak nothing matters, and an end at which more than exp(-7) is left is none.
+_NEGLIGIBLE, _UNENDING = 13.0, 7.0
+_ROUNDS = 14
+_INVERSE = 400
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,15 +35,19 @@ class Lattice:
         Equally spaced nodes along each axis.
     weights : array, shape of the axes
         Adding up to 1.
+    log_evidence : float
+        Logarithm of the density's integral.
     """
 
-    axes: Sequence[Floats]
+    axes: Axes
     weights: Floats
+    log_evidence: float
 
-    @property
+    @cached_property
     def points(self) -> Floats:
         """All nodes, shape (nodes, axes)."""
-        return _points(self.axes)
+        grid = np.stack(np.meshgrid(*self.axes, indexing="ij"), axis=-1)
+        return np.asarray(grid.reshape(-1, len(self.axes)))
 
     def margin(self, axis: int) -> Floats:
         """Weights along one axis."""
@@ -47,22 +55,45 @@ class Lattice:
         return np.asarray(self.weights.sum(axis=others))
 
     def sample(self, draws: int, rng: np.random.Generator) -> Floats:
-        """Stratified draws, spread evenly about their nodes; shape (draws, axes)."""
+        """Equally weighted draws with the margins of the posterior; shape (draws, axes).
+
+        Nodes are drawn, stratified, and spread about evenly. That keeps how the numbers depend on
+        each other; along each axis draws are then moved, in their order, to the quantiles of the
+        smooth function through the weights.
+        """
         uniform = (np.arange(draws) + rng.random(draws)) / draws
         total = np.cumsum(self.weights.ravel())
         at = np.minimum(np.searchsorted(total, uniform * total[-1]), total.size - 1)
         widths = np.array([axis[1] - axis[0] for axis in self.axes])
         spread = rng.uniform(-0.5, 0.5, (draws, len(widths))) * widths
-        return np.asarray(rng.permutation(self.points[at] + spread))
+        drawn = rng.permutation(self.points[at] + spread)
+        for k in range(len(self.axes)):
+            rank = np.empty(draws)
+            rank[drawn[:, k].argsort()] = (np.arange(draws) + rng.random(draws)) / draws
+            drawn[:, k] = self._inverse(k, rank)
+        return np.asarray(drawn)
+
+    def _inverse(self, axis: int, p: Floats) -> Floats:
+        """Quantiles along an axis, to about 1e-6 in probability."""
+        nodes, step = self.axes[axis], self.axes[axis][1] - self.axes[axis][0]
+        x = np.linspace(nodes[0] - step / 2, nodes[-1] + step / 2, _INVERSE)
+        share = 0.5 + sici(np.pi * (x[:, None] - nodes) / step)[0] / np.pi
+        found = np.maximum.accumulate(np.clip(share @ self.margin(axis), 0, 1))
+        rising = np.flatnonzero(np.diff(found) > 1e-12)
+        kept = np.append(rising, rising[-1] + 1)
+        back = PchipInterpolator(found[kept], x[kept])
+        return np.asarray(back(np.clip(p, found[kept[0]], found[kept[-1]])))
 
 
-def lattice(log_density: Callable[[Floats], Floats], ends: Floats, what: str) -> Lattice:
+def lattice(log_density: Callable[[Axes], Floats], ends: Floats, what: str) -> Lattice:
     """Find the box that carries a posterior with one mode, and evaluate it there.
+
+    Few nodes in a box that narrows about those that matter find it.
 
     Parameters
     ----------
     log_density : callable
-        Of points, shape (nodes, axes).
+        Of axes, on all their nodes; shape of the axes.
     ends : array, shape (axes, 2)
         Where to look; at an end that is not negligible the posterior is taken to have none.
     what : str
@@ -73,82 +104,36 @@ def lattice(log_density: Callable[[Floats], Floats], ends: Floats, what: str) ->
     PriorError
         If the posterior goes on beyond `ends`.
     """
-    count = len(ends)
-    axes = [np.linspace(low, high, _COARSE[count]) for low, high in ends]
-    values = _evaluate(log_density, axes)
-    best, peak = _points(axes)[values.argmax()], float(values.max())
-    widths = np.array([axis[1] - axis[0] for axis in axes])
-    for _ in range(3):
-        best, peak = _climb(log_density, best, widths, peak)
-        widths = widths / 10
-    box = np.array(
-        [[_reach(log_density, best, peak, k, end, ends) for end in ends[k]] for k in range(count)]
-    )
+    count, box = len(ends), np.array(ends, dtype=float)
+    for _ in range(_ROUNDS):
+        axes = [np.linspace(low, high, _COARSE[count]) for low, high in box]
+        narrower = _kept(axes, _clean(log_density(axes)))
+        shares = np.ptp(narrower, axis=1) / np.ptp(box, axis=1)
+        box = narrower
+        if shares.min() > 0.8:
+            break
     axes = [np.linspace(low, high, _FINE[count]) for low, high in box]
-    values = _evaluate(log_density, axes)
+    values = _clean(log_density(axes))
     shares = np.exp(values - values.max())
-    found = Lattice(axes, shares / shares.sum())
+    volume = float(np.prod([axis[1] - axis[0] for axis in axes]))
+    evidence = float(values.max() + np.log(shares.sum() * volume))
+    found = Lattice(axes, shares / shares.sum(), evidence)
     _refuse_unending(found, ends, what)
     return found
 
 
-def _reach(
-    log_density: Callable[[Floats], Floats],
-    best: Floats,
-    peak: float,
-    axis: int,
-    end: float,
-    ends: Floats,
-) -> float:
-    """How far towards an end the posterior goes along one axis, the others at their best."""
-    others = [k for k in range(len(best)) if k != axis]
-    widths = 1e-3 * np.ptp(ends, axis=1)[others]
-
-    def profile(at: float, start: Floats) -> tuple[Floats, float]:
-        def inner(points: Floats) -> Floats:
-            every = np.insert(points, axis, at, axis=1)
-            return log_density(every)
-
-        value = float(inner(start[None])[0])
-        return _climb(inner, start, widths, value) if others else (start, value)
-
-    inside, start, step = best[axis], best[others], 1e-4 * abs(end - best[axis])
-    while True:
-        at = inside + np.sign(end - inside) * step
-        if (at - end) * np.sign(end - best[axis]) >= 0:
-            at = end
-        found, value = profile(at, start)
-        if peak - value > 1.5 * _NEGLIGIBLE and step > 1e-7 * abs(end - best[axis]):
-            step /= 3
-        elif at == end or peak - value > _NEGLIGIBLE:
-            return float(at)
-        else:
-            inside, start, step = at, found, 1.6 * step
+def _kept(axes: Axes, values: Floats) -> Floats:
+    """Ends along each axis of the nodes that matter, a node further, shape (axes, 2)."""
+    found = []
+    for k, axis in enumerate(axes):
+        most = values.max(axis=tuple(j for j in range(len(axes)) if j != k))
+        at = np.flatnonzero(most > most.max() - _NEGLIGIBLE)
+        found.append((axis[max(at[0] - 1, 0)], axis[min(at[-1] + 1, len(axis) - 1)]))
+    return np.array(found)
 
 
-def _points(axes: Sequence[Floats]) -> Floats:
-    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    return np.asarray(grid.reshape(-1, len(axes)))
-
-
-def _evaluate(log_density: Callable[[Floats], Floats], axes: Sequence[Floats]) -> Floats:
-    values = log_density(_points(axes)).reshape([len(axis) for axis in axes])
+def _clean(values: Floats) -> Floats:
     return np.where(np.isnan(values), -np.inf, values)
-
-
-def _climb(
-    log_density: Callable[[Floats], Floats], start: Floats, widths: Floats, value: float
-) -> tuple[Floats, float]:
-    """The mode near the best node, which may be much narrower than the distance of nodes."""
-    simplex = start + np.vstack([np.zeros(len(start)), np.diag(0.5 * widths)])
-    options: Any = {"initial_simplex": simplex, "xatol": 1e-4, "fatol": 1e-4, "maxiter": 400}
-
-    def negative(x: Floats) -> float:
-        return -float(log_density(x[None])[0])
-
-    found = minimize(negative, start, method="Nelder-Mead", options=options)
-    better = np.isfinite(found.fun) and -found.fun > value
-    return (found.x, -float(found.fun)) if better else (start, value)
 
 
 def _refuse_unending(found: Lattice, ends: Floats, what: str) -> None:

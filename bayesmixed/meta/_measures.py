@@ -120,6 +120,7 @@ PROPORTION = Inputs(
     counts=("xi", "mi"),
     cells=("xi", "mi"),
 )
+LOGRANK = Inputs(("oe", "v"), lambda c: 4 * c["v"], {}, positive=("v",))
 RATE = Inputs(("xi", "ti"), lambda c: c["xi"], {}, ("xi",), ("ti",), ("xi",))
 
 
@@ -247,6 +248,16 @@ _ALL = (
     ),
     Measure(
         "IRR", "log rate ratio", RATES, _log_rate_ratio, _ROTHMAN, "rate ratio", unit_sd=2.0
+    ),
+    Measure(
+        "HR",
+        "log hazard ratio",
+        LOGRANK,
+        lambda c: (c["oe"] / c["v"], 1 / c["v"]),
+        "Parmar, Torri & Stewart (1998), Stat. Med. 17:2815, eq. 3; Peto et al. (1977), "
+        "Br. J. Cancer 35:1.",
+        "hazard ratio",
+        unit_sd=2.0,
     ),
     Measure("IRD", "rate difference", RATES, _rate_difference, _ROTHMAN),
     Measure(

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize.elementwise import find_root
 from scipy.special import ndtr, ndtri
 
+from bayesmixed.meta._shortest import shortest
+
 type Floats = NDArray[np.float64]
 
 
@@ -78,6 +80,11 @@ class NormalMixture:
             tolerances={"xatol": 1e-13 * float(np.max(self._average(self.sds))), "xrtol": 1e-14},
         )
         return np.asarray(found.x)
+
+    def shortest(self, prob: float) -> Floats:
+        """Ends of the shortest interval of this probability, of the one or first number; (2,)."""
+        one = self[0]
+        return shortest(lambda p: float(one.quantile(p)[0]), prob)
 
     def __getitem__(self, j: int) -> NormalMixture:
         """One of the numbers."""

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
-from bayesmixed._errors import BayesmixedError, DataError, PriorError, listed, lookup
-from bayesmixed.data import check_columns, numbers, to_pandas
+from bayesmixed._errors import BayesmixedError, PriorError, listed, lookup
 from bayesmixed.fit import Fit, write
 from bayesmixed.meta._densities import density
 from bayesmixed.meta._measures import Measure, get_measure
 from bayesmixed.meta._multivariate import Nodes, Pairs, nodes_of
-from bayesmixed.meta._multivariate_sampled import sample_outcomes, whitened
+from bayesmixed.meta._multivariate_sampled import sample_outcomes
+from bayesmixed.meta._outcomes import Outcomes, outcomes_of
 from bayesmixed.meta._stored import from_text, to_text
 from bayesmixed.priors import Prior
 from bayesmixed.sample import Settings
-
-type Floats = NDArray[np.float64]
 
 _ASSUMED_SIZE = 100
 
@@ -163,7 +159,8 @@ def multivariate_meta_analysis(
               G_{jk} = \rho_{jk} \tau_j \tau_k
 
     Studies with some of the outcomes lend strength to the others [1]_. Two outcomes are on a grid;
-    more are sampled, with the studies' effects integrated out.
+    of more the covariance between studies is sampled, with all effects integrated out, and these
+    are drawn given it.
 
     Parameters
     ----------
@@ -215,64 +212,31 @@ def multivariate_meta_analysis(
     >>> fit.posterior["mu"].sizes["outcome"]
     2
     """
-    table = to_pandas(data).reset_index(drop=True)
-    check_columns([effect, study, outcome, *([se] if se else [])], table.columns)
-    if (V is None) == (rho is None):
-        raise BayesmixedError(
-            "Give V, the known sampling covariance of the rows, or rho, an assumed correlation of "
-            "a study's two estimates with se=...; one of them."
-        )
-    table = table.astype({study: str, outcome: "object"})
-    outcomes = tuple(dict.fromkeys(table[outcome].astype(str)))
-    method = _method(method, outcome, outcomes)
-    if table.duplicated([study, outcome]).any():
-        raise DataError(
-            f"Some {study!r} have several rows for one outcome. Give each one row, or use "
-            'meta_analysis(..., study="study/effect").'
-        )
-    covariance = _covariance(table, effect, se, study, rho, V)
-    studies = tuple(dict.fromkeys(table[study]))
-    row = table[study].map({s: i for i, s in enumerate(studies)}).to_numpy()
-    column = table[outcome].astype(str).map({o: j for j, o in enumerate(outcomes)}).to_numpy()
-    shape = (len(studies), len(outcomes))
-    y, seen = np.zeros(shape), np.zeros(shape, dtype=bool)
-    block = np.tile(np.eye(len(outcomes)), (len(studies), 1, 1))
-    y[row, column], seen[row, column] = numbers(table[effect], len(table), effect), True
-    same = row[:, None] == row
-    first, second = np.nonzero(same)
-    block[row[first], column[first], column[second]] = covariance[first, second]
-    if (seen.sum(axis=0) < 2).any():
-        raise DataError("Each outcome needs two studies or more.")
+    found = outcomes_of(data, effect, se, study, outcome, rho, V)
+    method = _method(method, outcome, found.outcomes)
     chosen = get_measure(measure) if measure else None
-    assigned = _priors(outcomes, y, block, seen, chosen, dict(priors or {}))
+    assigned = _priors(found, chosen, dict(priors or {}))
     notes = [
         f"Priors of {o}: mu ~ {assigned[f'mu[{o}]']}, tau ~ {assigned[f'tau[{o}]']}."
-        for o in outcomes
+        for o in found.outcomes
     ]
     within = f"Assumed correlation within studies: {rho:g}." if rho is not None else ""
     said = tuple(text for text in (within, *notes) if text)
     if method == "nuts":
-        rows = whitened(y, block, seen, studies, outcomes, study)
         settings = Settings(draws or 1000, tune, chains, seed, progress=progress)
-        fit = sample_outcomes(rows, outcomes, study, assigned, settings)
-        return replace(fit, notes=(*fit.notes, *said))
-    scale = [dict(assigned[f"mu[{o}]"].parameters).get("sigma", np.inf) for o in outcomes]
-    one, two = (density(assigned[f"tau[{o}]"]) for o in outcomes)
+        return sample_outcomes(found, assigned, settings, said)
+    one, two = found.outcomes
+    scale = [dict(assigned[f"mu[{o}]"].parameters).get("sigma", np.inf) for o in (one, two)]
+    taus = (density(assigned[f"tau[{one}]"]), density(assigned[f"tau[{two}]"]))
     eta = float(dict(assigned["rho"].parameters)["eta"])
-    pairs = Pairs(y, block, seen, np.array(scale), (one, two), eta)
-    both = (outcomes[0], outcomes[1])
-    return MultivariateFit(pairs, both, studies, chosen, draws or 4000, seed, said)
+    pairs = Pairs(found.y, found.V, found.seen, np.array(scale), taus, eta)
+    return MultivariateFit(pairs, (one, two), found.studies, chosen, draws or 4000, seed, said)
 
 
 def _method(
     method: Literal["grid", "nuts"] | None, outcome: str, outcomes: tuple[str, ...]
 ) -> Literal["grid", "nuts"]:
     """How to compute, checked against the number of outcomes."""
-    if len(outcomes) < 2:
-        raise DataError(
-            f"multivariate_meta_analysis is for two outcomes or more; {outcome!r} has "
-            f"{len(outcomes)}: {listed(outcomes)}. Use meta_analysis."
-        )
     if method is None:
         return "grid" if len(outcomes) == 2 else "nuts"
     lookup({"grid": 0, "nuts": 0}, method, "method")
@@ -284,48 +248,11 @@ def _method(
     return method
 
 
-def _covariance(
-    table: pd.DataFrame, effect: str, se: str | None, study: str, rho: float | None, V: Any
-) -> Floats:
-    """Sampling covariance of the rows, checked."""
-    count = len(table)
-    if not np.isfinite(numbers(table[effect], count, f"Column {effect!r}")).all():
-        raise DataError(f"Column {effect!r} misses values; leave these rows out.")
-    same = table[study].to_numpy()[:, None] == table[study].to_numpy()
-    if rho is not None:
-        if not -1 < rho < 1:
-            raise BayesmixedError(f"rho={rho}: a correlation between -1 and 1 is needed.")
-        if se is None:
-            raise BayesmixedError("rho= needs the column of standard errors, se=...")
-        most = int(table[study].value_counts().max())
-        if rho <= -1 / max(most - 1, 1):
-            raise BayesmixedError(
-                f"rho={rho}: {most} estimates of a study cannot all be correlated by less than "
-                f"{-1 / (most - 1):.3g}. Give a larger rho, or V."
-            )
-        sd = numbers(table[se], count, f"Column {se!r}")
-        if not (sd > 0).all():
-            raise DataError(f"A standard error is above 0; in {se!r} some are not.")
-        return np.asarray(np.outer(sd, sd) * np.where(np.eye(count, dtype=bool), 1, rho * same))
-    found = np.asarray(V, dtype=float)
-    if found.shape != (count, count) or not np.allclose(found, found.T):
-        raise DataError(f"V is symmetric with a row for each of the {count} rows of the table.")
-    if np.any(found[~same] != 0):
-        raise DataError("V is not 0 between rows of different studies.")
-    if not np.isfinite(found).all() or np.linalg.eigvalsh(found)[0] <= 0:
-        raise DataError("V is no covariance matrix: not positive definite.")
-    return found
-
-
 def _priors(
-    outcomes: tuple[str, ...],
-    y: Floats,
-    V: Floats,
-    seen: NDArray[np.bool_],
-    measure: Measure | None,
-    given: dict[str, Prior],
+    studies: Outcomes, measure: Measure | None, given: dict[str, Prior]
 ) -> dict[str, Prior]:
     """The prior of every parameter, by name."""
+    outcomes, y, V, seen = studies.outcomes, studies.y, studies.V, studies.seen
     valid = ["mu", "tau", "rho", *(f"{n}[{o}]" for n in ("mu", "tau") for o in outcomes)]
     unknown = sorted(set(given) - set(valid))
     if unknown:

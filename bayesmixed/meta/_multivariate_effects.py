@@ -17,7 +17,7 @@ from bayesmixed.meta._estimates import COLUMNS, PROBS, from_mixture
 from bayesmixed.meta._mixture import NormalMixture
 from bayesmixed.meta._multivariate import margin
 from bayesmixed.meta._multivariate_analysis import MultivariateFit
-from bayesmixed.meta._multivariate_sampled import sampled_effects
+from bayesmixed.meta._multivariate_sampled import sample_again, sampled_effects
 from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.reports._report import Report
 
@@ -120,27 +120,29 @@ def _check_outcomes(fit: Fit) -> None:
 
 
 def correlation_sensitivity(
-    fit: MultivariateFit, rho: Sequence[float] = (-0.5, 0.0, 0.25, 0.5, 0.75, 0.9)
+    fit: MultivariateFit | Fit, rho: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 0.9)
 ) -> Report:
-    """The same analysis under other correlations of a study's two estimates.
+    """The same analysis under other correlations of a study's estimates.
 
     Parameters
     ----------
-    fit : MultivariateFit
-        From `multivariate_meta_analysis`, with V or rho.
+    fit : MultivariateFit or Fit
+        From `multivariate_meta_analysis`, with V or rho. A sampled one is sampled again for each
+        correlation, with the same number of draws (seconds each).
     rho : sequence of float
-        Correlations within studies, between -1 and 1.
+        Correlations within studies, the same for all pairs of estimates.
 
     Returns
     -------
     Report
-        A row a correlation, the fit's own first: mean and sd of both average effects and of their
-        difference, and means of tau and of the correlation between studies.
+        A row a correlation, the fit's own first: mean and sd of all average effects and of their
+        differences, and means of tau and of the correlations between studies.
 
     Raises
     ------
     BayesmixedError
-        If a correlation is not between -1 and 1, or the fit was sampled.
+        If the estimates of a study cannot all have such a correlation, or the fit is of another
+        model.
 
     References
     ----------
@@ -151,21 +153,16 @@ def correlation_sensitivity(
     >>> import bayesmixed as bm
     >>> data = bm.datasets.load("berkey1998")
     >>> fit = bm.multivariate_meta_analysis(data, "yi", "sei", "trial", rho=0.4, seed=1)
-    >>> len(bm.correlation_sensitivity(fit, [0, 0.8]).table)
-    3
+    >>> len(bm.correlation_sensitivity(fit, [-0.5, 0, 0.8]).table)
+    4
     """
     if isinstance(fit, Fit):
-        raise BayesmixedError(
-            "correlation_sensitivity is for two outcomes on a grid. Of a sampled fit call "
-            "multivariate_meta_analysis(..., rho=...) again for each correlation."
-        )
+        _check_outcomes(fit)
     if not len(rho) or not all(-1 < r < 1 for r in rho):
         raise BayesmixedError(f"rho={listed(rho)}: correlations between -1 and 1 are needed.")
-    fits = {"as fitted": fit}
-    for r in rho:
-        V = fit.pairs.V.copy()
-        V[:, 0, 1] = V[:, 1, 0] = r * np.sqrt(V[:, 0, 0] * V[:, 1, 1])
-        fits[f"{r:g}"] = replace(fit, pairs=replace(fit.pairs, V=V))
+    fits: dict[str, MultivariateFit | Fit] = {"as fitted": fit}
+    for k, r in enumerate(rho):
+        fits[f"{r:g}"] = sample_again(fit, r, k) if isinstance(fit, Fit) else _correlated(fit, r)
     rows = {}
     for name, other in fits.items():
         found = multivariate_effects(other).table
@@ -176,15 +173,23 @@ def correlation_sensitivity(
             for c in (("mean", "sd") if str(q).startswith("mu") else ("mean",))
         }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("within studies")
+    bad = [name for name, one in fits.items() if isinstance(one, Fit) and not one.converged]
+    sampled = " Each row is a run of NUTS, and has its Monte Carlo error." * isinstance(fit, Fit)
     return Report(
         "Sensitivity to the correlation within studies",
         table,
         fit.posterior,
-        "Posterior means (and sds) under correlations of a study's two estimates that are the same "
-        "in all studies; first those of the fit.",
-        (),
+        "Posterior means (and sds) under correlations of a study's estimates that are the same "
+        f"in all studies; first those of the fit.{sampled}",
+        (*([f"Did not converge: {listed(bad)}."] if bad else []),),
         ("Riley (2009), Journal of the Royal Statistical Society A 172:789-811.",),
     )
+
+
+def _correlated(fit: MultivariateFit, rho: float) -> MultivariateFit:
+    V = fit.pairs.V.copy()
+    V[:, 0, 1] = V[:, 1, 0] = rho * np.sqrt(V[:, 0, 0] * V[:, 1, 1])
+    return replace(fit, pairs=replace(fit.pairs, V=V))
 
 
 def _plane(fit: MultivariateFit, table: pd.DataFrame, ax: Axes | None = None) -> Axes:

@@ -1,16 +1,17 @@
-"""Three and more correlated outcomes: the core's mixed model of whitened rows, by NUTS.
+"""Correlated outcomes by NUTS: the covariance between studies is sampled, effects drawn given it.
 
 With the factor of a study's sampling covariance, :math:`V_i = L_i L_i'`, its estimates
 :math:`L_i^{-1} y_i` are independent with standard error 1, and their predictors are the rows of
-:math:`L_i^{-1}`. That is an ordinary mixed model, whose effects are integrated out exactly.
+:math:`L_i^{-1}`. That is an ordinary mixed model, whose spec and design the fit has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,12 +20,16 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from bayesmixed import plots
+from bayesmixed.defaults import assign_priors
 from bayesmixed.fit import Fit
+from bayesmixed.meta._covariance_density import Whitened
 from bayesmixed.meta._estimates import COLUMNS, from_draws, from_mixture, named_draws
 from bayesmixed.meta._mixture import NormalMixture
+from bayesmixed.meta._outcomes import Outcomes
 from bayesmixed.model import Model
 from bayesmixed.priors import Prior
 from bayesmixed.reports._report import Report, convergence_caveats
+from bayesmixed.run import run_density
 from bayesmixed.sample import Settings
 from bayesmixed.spec import quoted
 
@@ -33,77 +38,118 @@ type Floats = NDArray[np.float64]
 _EFFECT, _ERROR = "whitened", "unit"
 
 
-def whitened(
-    y: Floats,
-    V: Floats,
-    seen: NDArray[np.bool_],
-    studies: Sequence[Any],
-    outcomes: Sequence[str],
-    study: str,
-) -> pd.DataFrame:
-    """A row for each estimate, made independent of the others of its study.
+def sample_outcomes(
+    studies: Outcomes, priors: Mapping[str, Prior], settings: Settings, notes: tuple[str, ...]
+) -> Fit:
+    """Sample the covariance between studies, and draw average and studies' effects given it.
 
     Parameters
     ----------
-    y : array, shape (studies, outcomes)
-    V : array, shape (studies, outcomes, outcomes)
-    seen : array of bool, shape (studies, outcomes)
-    studies, outcomes : sequence of str
-    study : str
-        What the column of studies is called.
+    studies : Outcomes
+    priors : mapping of str to Prior
+        ``mu[<outcome>]``, ``tau[<outcome>]`` and ``rho``.
+    settings : Settings
+    notes : tuple of str
+        What was assumed.
     """
+    columns, study = [_column(o) for o in studies.outcomes], studies.study
+    terms = " + ".join(map(quoted, columns))
+    formula = f"{_EFFECT} ~ 0 + {terms} + (0 + {terms} | {quoted(study)})"
+    names = {f"mu[{o}]": f"beta[{_column(o)}]" for o in studies.outcomes}
+    names |= {f"tau[{o}]": f"sd_{study}[{_column(o)}]" for o in studies.outcomes}
+    names |= {"rho": f"cor_{study}"}
+    own = {names[name]: prior for name, prior in priors.items()}
+    table = _whitened(studies)
+    design = Model(formula, table, sampling_sd=_ERROR, priors=own, missing="raise").design
+    random, X = design.predictors["mu"].random[0], design.predictors["mu"].X
+    order = np.argsort(random.groups.index, kind="stable")
+    ends = np.searchsorted(random.groups.index[order], range(len(random.groups.labels) + 1))
+    spread = [dict(priors[f"mu[{o}]"].parameters).get("sigma", np.inf) for o in studies.outcomes]
+    rows = Whitened(
+        design.y[order], X[order], ends.astype(np.int32), np.array(spread) ** -2.0,
+        tuple(priors[f"tau[{o}]"] for o in studies.outcomes),
+        float(dict(priors["rho"].parameters)["eta"]),
+    )  # fmt: skip
+    density = rows.density
+    recover = lambda x, rng: _under_names(rows.recover(x, rng), study)  # noqa: E731
+    run = run_density(design, replace(density, recover=recover), settings)
+    tree = xr.DataTree.from_dict(
+        {
+            "posterior": run.posterior.assign_attrs(outcomes=list(studies.outcomes), study=study),
+            "sample_stats": run.statistics,
+            "observed_data": xr.Dataset({"y": ("row", design.y)}),
+        }
+    )
+    tree.attrs["interrupted"] = int(run.interrupted)
+    chosen = {n: getattr(settings, n) for n in ("draws", "tune", "chains", "seed", "target_accept")}
+    tree.attrs["sampling"] = json.dumps(chosen | {"sampler": "nutpie"}, default=int)
+    return Fit(design, tree, notes)
+
+
+def _under_names(values: Mapping[str, Floats], study: str) -> dict[str, Floats]:
+    names = {"beta": "beta", "tau": f"sd_{study}", "cor": f"cor_{study}", "u": f"u_{study}"}
+    return {names[name]: value for name, value in values.items()}
+
+
+def sample_again(fit: Fit, rho: float, seed: int) -> Fit:
+    """The same analysis with another correlation within all studies.
+
+    Parameters
+    ----------
+    fit : Fit
+        From `sample_outcomes`.
+    rho : float
+    seed : int
+        Of the draws.
+    """
+    design, names = fit.design, list(np.atleast_1d(fit.posterior.attrs["outcomes"]))
+    study = str(fit.posterior.attrs["study"])
+    assigned = {n: a.prior for n, a in assign_priors(design).items()}
+    priors = {"rho": assigned[f"cor_{study}"]}
+    for o in names:
+        priors[f"mu[{o}]"] = assigned[f"beta[{_column(o)}]"]
+        priors[f"tau[{o}]"] = assigned[f"sd_{study}[{_column(o)}]"]
+    chosen = json.loads(fit.tree.attrs["sampling"])
+    kept = {n: chosen[n] for n in ("draws", "tune", "chains", "target_accept")}
+    settings = Settings(**kept, seed=seed, progress=False)
+    return sample_outcomes(_outcomes(fit).with_correlation(rho), priors, settings, ())
+
+
+def _outcomes(fit: Fit) -> Outcomes:
+    """The studies as they were before they were whitened."""
+    design, names = fit.design, list(np.atleast_1d(fit.posterior.attrs["outcomes"]))
+    random, X = design.predictors["mu"].random[0], design.predictors["mu"].X
+    labels = random.groups.labels
+    y, seen = np.zeros((len(labels), len(names))), np.zeros((len(labels), len(names)), dtype=bool)
+    V = np.tile(np.eye(len(names)), (len(labels), 1, 1))
+    for i in range(len(labels)):
+        rows = np.flatnonzero(random.groups.index == i)
+        at = np.flatnonzero((X[rows] != 0).any(axis=0))
+        factor = np.linalg.inv(X[np.ix_(rows, at)])
+        y[i, at], seen[i, at] = factor @ design.y[rows], True
+        V[i][np.ix_(at, at)] = factor @ factor.T
+    return Outcomes(y, V, seen, tuple(labels), tuple(names), str(fit.posterior.attrs["study"]))
+
+
+def _whitened(studies: Outcomes) -> pd.DataFrame:
+    """A row for each estimate, made independent of the others of its study."""
     rows, labels = [], []
-    for i, name in enumerate(studies):
-        at = np.flatnonzero(seen[i])
-        factor = np.linalg.inv(np.linalg.cholesky(V[i][np.ix_(at, at)]))
-        X = np.zeros((len(at), len(outcomes)))
+    for i, name in enumerate(studies.studies):
+        at = np.flatnonzero(studies.seen[i])
+        factor = np.linalg.inv(np.linalg.cholesky(studies.V[i][np.ix_(at, at)]))
+        X = np.zeros((len(at), len(studies.outcomes)))
         X[:, at] = factor
-        rows.append(np.column_stack([factor @ y[i, at], X]))
+        rows.append(np.column_stack([factor @ studies.y[i, at], X]))
         labels += [name] * len(at)
-    table = pd.DataFrame(np.vstack(rows), columns=[_EFFECT, *map(_column, outcomes)])
-    table[study], table[_ERROR] = labels, 1.0
+    columns = [_EFFECT, *map(_column, studies.outcomes)]
+    table = pd.DataFrame(np.vstack(rows), columns=columns)
+    table[studies.study], table[_ERROR] = labels, 1.0
     return table
 
 
 def _column(outcome: str) -> str:
     """What the column of an outcome is called: a number alone would look like an intercept."""
     return f"on {outcome}"
-
-
-def sample_outcomes(
-    table: pd.DataFrame,
-    outcomes: Sequence[str],
-    study: str,
-    priors: Mapping[str, Prior],
-    settings: Settings,
-) -> Fit:
-    """Sample the average effects and the covariance between studies.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `whitened`.
-    outcomes : sequence of str
-    study : str
-    priors : mapping of str to Prior
-        ``mu[<outcome>]``, ``tau[<outcome>]`` and ``rho``.
-    settings : Settings
-    """
-    columns = [_column(o) for o in outcomes]
-    terms = " + ".join(map(quoted, columns))
-    formula = f"{_EFFECT} ~ 0 + {terms} + (0 + {terms} | {quoted(study)})"
-    names = {f"mu[{o}]": f"beta[{_column(o)}]" for o in outcomes}
-    names |= {f"tau[{o}]": f"sd_{study}[{_column(o)}]" for o in outcomes}
-    names |= {"rho": f"cor_{study}"}
-    own = {names[name]: prior for name, prior in priors.items()}
-    model = Model(formula, table, sampling_sd=_ERROR, priors=own, missing="raise")
-    fit = model.fit(
-        settings.draws, settings.tune, settings.chains, settings.seed, settings.progress,
-        target_accept=0.9,
-    )  # fmt: skip
-    posterior = fit.posterior.assign_attrs(outcomes=list(outcomes), study=study)
-    fit.tree["posterior"] = xr.DataTree(posterior)
-    return fit
 
 
 def sampled_effects(fit: Fit) -> Report:

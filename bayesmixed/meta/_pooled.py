@@ -25,6 +25,7 @@ from bayesmixed.meta._estimates import (
 )
 from bayesmixed.meta._forest import Summaries, forest
 from bayesmixed.meta._funnel import funnel
+from bayesmixed.meta._grid import tau_prior_of
 from bayesmixed.meta._regression import Regression
 from bayesmixed.meta._studies import study_table
 from bayesmixed.reports._report import Report, convergence_caveats
@@ -304,7 +305,11 @@ def _priors(found: Synthesis) -> str:
     if found.treatment is not None:  # baselines are of no interest here
         kept = (f"beta[{found.treatment}]", f"beta[{found.treatment}:", "sd_")
         priors = {n: p for n, p in priors.items() if n.startswith(kept)}
-    shown = [f"{n} ~ {p}" for n, p in priors.items()]
+    own = tau_prior_of(found.fit)
+    texts = {
+        n: str(own) if own is not None and n.startswith("sd_") else p for n, p in priors.items()
+    }
+    shown = [f"{n} ~ {p}" for n, p in texts.items()]
     unit = found.fit.posterior.attrs.get("unit")
     return f"Priors: {'; '.join(shown)}" + (f"; {unit}." if unit else ".")
 

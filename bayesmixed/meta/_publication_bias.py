@@ -20,7 +20,7 @@ from bayesmixed.meta._bias_grid import Cell, Studies, cells
 from bayesmixed.meta._bias_models import Bias, NoBias, Selection, SmallStudy, default_biases
 from bayesmixed.meta._bias_pictures import posterior_picture, weight_picture
 from bayesmixed.meta._estimates import COLUMNS, PROBS, Synthesis, read
-from bayesmixed.meta._grid import grid_of
+from bayesmixed.meta._grid import grid_posterior
 from bayesmixed.predictor import INTERCEPT
 from bayesmixed.reports._report import Report
 
@@ -176,7 +176,7 @@ def _studies(fit: Fit, found: Synthesis, sign: float) -> Studies:
             "publication_bias is for an average effect without moderators; fit "
             "meta_analysis(...) without them, or one group of studies at a time."
         )
-    grid = grid_of(fit.design)
+    grid = grid_posterior(fit)
     if grid.prior is None:
         raise BayesmixedError("Fit with common=False: heterogeneity needs a prior here.")
     precision = float(grid.regression.precision[0])

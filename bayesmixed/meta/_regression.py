@@ -88,6 +88,13 @@ class Regression:
         return replace(self, y=self.y[studies], v=self.v[studies], X=self.X[studies])
 
     @property
+    def is_identified(self) -> bool:
+        """Whether proper priors and the studies together determine the coefficients."""
+        proper = np.diag((self.precision > 0).astype(float)) * max(len(self.X), 1)
+        values = np.linalg.eigvalsh(self.X.T @ self.X + proper)
+        return bool(values[0] > 1e-10 * values[-1])
+
+    @property
     def typical_variance(self) -> float:
         r"""The typical sampling variance of Higgins & Thompson (2002), Stat. Med. 21:1539, eq. 9.
 

@@ -13,18 +13,19 @@ from bayesmixed._errors import BayesmixedError, PriorError
 from bayesmixed.defaults import assign_priors
 from bayesmixed.fit import Fit
 from bayesmixed.meta._defaults import unit_information
-from bayesmixed.meta._densities import Flat
 from bayesmixed.meta._empirical import COMPARISON, rhodes_prior, turner_prior
 from bayesmixed.meta._estimates import (
     COLUMNS,
     Synthesis,
-    from_function_of_tau,
     from_mixture,
     read,
     with_ratios,
 )
-from bayesmixed.meta._grid import GridPosterior
+from bayesmixed.meta._grid import GridPosterior, tau_prior_of
+from bayesmixed.meta._heavy_tailed import HeavyTailed
 from bayesmixed.meta._heterogeneity import Density
+from bayesmixed.meta._location_scale import LocationScale
+from bayesmixed.meta._reference_priors import is_proper
 from bayesmixed.meta._sensitivity import (
     ROEVER,
     analysed,
@@ -32,13 +33,15 @@ from bayesmixed.meta._sensitivity import (
     picture,
     profile,
     ratio_words,
+    tau_words,
 )
 from bayesmixed.meta._subsets import stratified
 from bayesmixed.names import sd_name
 from bayesmixed.priors import Prior
 from bayesmixed.reports._report import Report
 
-type Named = dict[str, Prior | Density]
+type TauPosterior = GridPosterior | HeavyTailed
+type Named = dict[str, Prior | Density | str]
 
 _DRAWS = 1000
 # Friede, Röver, Wandel & Neuenschwander (2017) for logarithms of ratios and standardised effects.
@@ -48,7 +51,7 @@ _EVENTS = ("odds ratio", "risk ratio", "rate ratio")
 
 def prior_robustness(
     fit: Fit,
-    priors: Mapping[str, Prior | Density] | None = None,
+    priors: Mapping[str, Prior | Density | str] | None = None,
     *,
     scales: Sequence[float] | None = None,
     outcome: str | None = None,
@@ -60,8 +63,9 @@ def prior_robustness(
     ----------
     fit : Fit
         As for `leave_one_out`; its prior is the first row.
-    priors : mapping of str to Prior or distribution, optional
-        By name; distributions of `scipy.stats` will do as well. Unless given, with U the outcome's
+    priors : mapping of str to Prior, distribution or str, optional
+        By name; distributions of `scipy.stats` will do as well, and the names that `meta_analysis`
+        knows, such as ``{"Jeffreys": "Jeffreys"}``. Unless given, with U the outcome's
         unit-information sd: half-normal(U / 4) and (U / 2), half-Cauchy(U / 4) and uniform up to U;
         at every fixed scale s half-normal(s), half-Cauchy(s) and uniform up to 10 s; and the
         empirical prior of Turner et al. [1]_ for ratios of odds, risks and rates, or of Rhodes et
@@ -107,16 +111,24 @@ def prior_robustness(
     'Turner et al., infection or onset of new disease'
     """
     found = read(fit)
-    grid = analysed(found)
-    if grid.prior is None:
+    posterior = analysed(found)
+    if isinstance(posterior, LocationScale):
+        raise BayesmixedError(
+            "With scale= there is no one tau that other priors could be given: its priors are "
+            '"Intercept_tau" and "beta_tau[<term>]". Fit again with others of these, and compare '
+            "pooled_effects."
+        )
+    if isinstance(posterior, GridPosterior) and posterior.prior is None:
         raise BayesmixedError("A common effect has no heterogeneity, so there is no prior of it.")
-    own = assign_priors(fit.design)[sd_name("", found.groupings[0])].prior
+    priors_of = assign_priors(fit.design)
+    name = "tau" if "tau" in priors_of else sd_name("", found.groupings[0])
+    own = tau_prior_of(fit) or priors_of[name].prior
     chosen: Named = dict(priors or {})
     if priors is None or scales is not None or outcome is not None:
         chosen |= _chosen(found, scales, outcome, comparison)
-    grids = {f"{own}, of the fit": grid}
-    grids |= {name: grid.with_prior(prior) for name, prior in chosen.items() if prior != own}
-    return _report(found, grids)
+    every: dict[str, TauPosterior] = {f"{own}, of the fit": posterior}
+    every |= {name: posterior.with_prior(prior) for name, prior in chosen.items() if prior != own}
+    return _report(found, every)
 
 
 def _chosen(
@@ -172,13 +184,13 @@ def _unit(found: Synthesis) -> float:
     return float(known or unit_information(found.design, found.measure, None).sd)
 
 
-def _report(found: Synthesis, grids: Mapping[str, GridPosterior]) -> Report:
+def _report(found: Synthesis, grids: Mapping[str, TauPosterior]) -> Report:
     x = profile(found)
     rows, drawn, improper = [], [], []
     for name, grid in grids.items():
         try:
             rows.append(_row(grid, x))
-            drawn.append(stratified(grid.effect(x), _DRAWS)[:, 0])
+            drawn.append(_drawn(grid, x))
         except PriorError:
             rows.append(dict.fromkeys(rows[0] if rows else (), np.nan))
             drawn.append(np.full(_DRAWS, np.nan))
@@ -186,7 +198,7 @@ def _report(found: Synthesis, grids: Mapping[str, GridPosterior]) -> Report:
     index = pd.Index(list(grids), name="prior of tau")
     table = with_ratios(pd.DataFrame(rows, index=index), found.ratio)
     table = with_ratios(table, found.ratio, new_ratio_lb="new_lb", new_ratio_ub="new_ub")
-    proper = [not isinstance(g.prior, Flat) for g in grids.values()]
+    proper = [is_proper(g.prior) for g in grids.values()]
     evidence = table.pop("log_evidence").to_numpy()
     table["log_BF"] = np.where(proper, evidence - evidence[0], np.nan) if proper[0] else np.nan
     draws = xr.DataArray(
@@ -199,11 +211,11 @@ def _report(found: Synthesis, grids: Mapping[str, GridPosterior]) -> Report:
         table,
         draws,
         f"Pooled {found.label} under each prior of the heterogeneity{at}: posterior mean, sd, "
-        f"median and 95 % equal-tailed interval of mu{ratio_words(found)}; medians of tau, the sd "
-        "between studies, and of I2; 95 % equal-tailed interval of a new study's effect (new); "
+        f"median and 95 % equal-tailed interval of mu{ratio_words(found)}; medians of tau, the "
+        f"{tau_words(found)}, and of I2; 95 % equal-tailed interval of a new study's effect (new); "
         "P(mu > 0), a posterior probability; log_BF: logarithm of the Bayes factor of the prior "
         f"against that of the fit. U, the unit-information sd: {_unit(found):.3g}. Computed by "
-        "quadrature over tau, without Monte Carlo error; the priors of the coefficients are those "
+        "quadrature, without Monte Carlo error; the priors of the coefficients are those "
         "of the fit.",
         (
             "Where rows differ in what is to be concluded, the studies alone do not decide it.",
@@ -221,16 +233,28 @@ def _report(found: Synthesis, grids: Mapping[str, GridPosterior]) -> Report:
     )
 
 
-def _row(grid: GridPosterior, x: np.ndarray) -> dict[str, float]:
+def _row(posterior: TauPosterior, x: np.ndarray) -> dict[str, float]:
     """What there is to say of one prior."""
-    effect, new, v = grid.effect(x), grid.prediction(x), grid.regression.typical_variance
-    share = from_function_of_tau(grid, lambda tau: tau**2 / (tau**2 + v), 0.0)
-    row = dict(zip(COLUMNS, map(float, from_mixture(effect)[0]), strict=True))
+    v = posterior.regression.typical_variance
+    if isinstance(posterior, GridPosterior):
+        effect, new = posterior.effect(x), posterior.prediction(x)
+        numbers, above = from_mixture(effect)[0], float(effect.sf(0.0)[0])
+        tau, evidence = posterior.tau.quantile(0.5), posterior.tau.log_evidence
+    else:
+        new, numbers, above = posterior.prediction, posterior.mu, posterior.above(0.0)
+        tau, evidence = posterior.tau_median, posterior.log_evidence
+    row = dict(zip(COLUMNS, map(float, numbers), strict=True))
     return row | {
-        "tau_median": grid.tau.quantile(0.5),
-        "I2_median": float(share[0, 2]),
+        "tau_median": tau,
+        "I2_median": tau**2 / (tau**2 + v),
         "new_lb": float(new.quantile(0.025)[0]),
         "new_ub": float(new.quantile(0.975)[0]),
-        "P(mu > 0)": float(effect.sf(0.0)[0]),
-        "log_evidence": grid.tau.log_evidence,
+        "P(mu > 0)": above,
+        "log_evidence": evidence,
     }
+
+
+def _drawn(posterior: TauPosterior, x: np.ndarray) -> np.ndarray:
+    if isinstance(posterior, GridPosterior):
+        return np.asarray(stratified(posterior.effect(x), _DRAWS)[:, 0])
+    return posterior.average(_DRAWS, np.random.default_rng(0))

@@ -16,14 +16,15 @@ from bayesmixed import plots
 from bayesmixed._errors import BayesmixedError, DataError, listed
 from bayesmixed.fit import Fit
 from bayesmixed.meta._axes import effect_axis
-from bayesmixed.meta._estimates import COLUMNS, Synthesis, from_mixture, read, with_ratios
-from bayesmixed.meta._grid import GridPosterior, grid_of
-from bayesmixed.meta._subsets import Subsets, all_but_one, first_ones, stratified
+from bayesmixed.meta._between_grid import BetweenPosterior, between_posterior
+from bayesmixed.meta._estimates import COLUMNS, Marginal, Synthesis, read, with_ratios
+from bayesmixed.meta._grid import GridPosterior, grid_posterior
+from bayesmixed.meta._subset_summaries import SubsetSummaries, summaries
+from bayesmixed.meta._subsets import all_but_one, first_ones
 from bayesmixed.reports._report import Report
 
 type Floats = NDArray[np.float64]
 
-_DRAWS = 1000
 _MOST_LABELS = 60
 ROEVER = ("Röver (2020), Journal of Statistical Software 93(6).",)
 
@@ -34,8 +35,8 @@ def leave_one_out(fit: Fit) -> Report:
     Parameters
     ----------
     fit : Fit
-        A meta-analysis that `grid_posterior` is for, whichever way it was fitted. The priors stay
-        those of the fit.
+        A meta-analysis that can be computed on a grid, whichever way it was fitted: a normal model
+        of one level, or with ``between="t"`` or ``scale=``. The priors stay those of the fit.
 
     Returns
     -------
@@ -48,7 +49,7 @@ def leave_one_out(fit: Fit) -> Report:
     Raises
     ------
     BayesmixedError
-        If the model is another one, or fewer than three studies are there.
+        If the model is another one (what to do is said), or fewer than three studies are there.
 
     Examples
     --------
@@ -60,17 +61,18 @@ def leave_one_out(fit: Fit) -> Report:
     '8'
     """
     found = read(fit)
-    grid = analysed(found)
-    count = len(grid.labels)
+    posterior, place = analysed(found), found.raw.place
+    count = len(place)
     if count < 3:
         raise BayesmixedError(f"Of {count} studies none can be left out; 3 or more are needed.")
-    rows = _in_order(found)
+    every = np.arange(count)
+    subsets = [every, *(np.delete(every, study) for study in every)]
     return _report(
         "Leave-one-out analysis",
         found,
-        Subsets(grid, all_but_one, profile(found)),
-        np.append(0, 1 + rows),
-        pd.Index(["(none)", *map(str, grid.labels[rows])], name="left out"),
+        summaries(posterior, all_but_one, subsets, profile(found)),
+        np.append(0, 1 + place),
+        pd.Index(["(none)", *map(str, found.raw.labels)], name="left out"),
         f"Pooled {found.label} without the study named, and with all of them (none left out)",
         ("Studies that move the result were not chosen beforehand; look for a reason first.",),
         whole=0,
@@ -109,23 +111,25 @@ def cumulative_analysis(fit: Fit, order: ArrayLike) -> Report:
     ['1 (1948)', '2 (1949)', '6 (1953)']
     """
     found = read(fit)
-    grid = analysed(found)
+    posterior, place = analysed(found), found.raw.place
     kept = found.design.table.frame.index
     if isinstance(order, pd.Series) and order.index.is_unique and kept.isin(order.index).all():
         order = order.loc[kept]
     by = pd.Series(np.asarray(order))
-    if len(by) != len(grid.labels) or by.isna().any():
+    if len(by) != len(place) or by.isna().any():
         raise DataError(
-            f"order must have a value for each of the {len(grid.labels)} studies; it has "
+            f"order must have a value for each of the {len(place)} studies; it has "
             f"{len(by)}, of which {int(by.isna().sum())} are missing."
         )
-    rows = _in_order(found)[by.argsort(kind="stable").to_numpy()]
-    sorted_by = by.sort_values(kind="stable")
-    labels = [f"{grid.labels[row]} ({value})" for row, value in zip(rows, sorted_by, strict=True)]
+    order_of = by.argsort(kind="stable").to_numpy()
+    rows, sorted_by = place[order_of], by.sort_values(kind="stable")
+    names = found.raw.labels[order_of]
+    labels = [f"{name} ({value})" for name, value in zip(names, sorted_by, strict=True)]
+    subsets = [rows[: j + 1] for j in range(len(rows))]
     return _report(
         "Cumulative analysis",
         found,
-        Subsets(grid, first_ones(rows), profile(found)),
+        summaries(posterior, first_ones(rows), subsets, profile(found)),
         np.arange(len(rows)),
         pd.Index(labels, name="up to"),
         f"Pooled {found.label} of the study named and those before it",
@@ -134,9 +138,25 @@ def cumulative_analysis(fit: Fit, order: ArrayLike) -> Report:
     )
 
 
-def analysed(found: Synthesis) -> GridPosterior:
-    """The grid, also of a meta-analysis that was fitted by NUTS."""
-    return found.exact or grid_of(found.design)
+def analysed(found: Synthesis) -> GridPosterior | BetweenPosterior:
+    """The exact posterior, also of a meta-analysis that was fitted by NUTS.
+
+    Raises
+    ------
+    BayesmixedError
+        If there is none.
+    """
+    try:
+        if isinstance(found, Marginal):
+            return between_posterior(found.design)
+        return found.exact or grid_posterior(found.fit)
+    except BayesmixedError as error:
+        why = str(error).partition(' Use method="nuts"')[0]
+        raise BayesmixedError(
+            "Reports on parts of the studies, and on other priors, need an exact posterior, which "
+            f"this model does not have. {why} Fit some of the studies, or with another prior, "
+            "again; the priors are in fit.spec.priors."
+        ) from error
 
 
 def profile(found: Synthesis) -> Floats:
@@ -144,16 +164,10 @@ def profile(found: Synthesis) -> Floats:
     return np.asarray(found.design.predictors["mu"].X.mean(axis=0))
 
 
-def _in_order(found: Synthesis) -> NDArray[np.intp]:
-    """Place among the grid's studies of each row in the data."""
-    randoms = found.design.predictors["mu"].random
-    return randoms[0].groups.index if randoms else np.arange(len(found.design.y))
-
-
 def _report(
     title: str,
     found: Synthesis,
-    subsets: Subsets,
+    subsets: SubsetSummaries,
     order: NDArray[np.intp],
     index: pd.Index[str],
     what: str,
@@ -161,32 +175,29 @@ def _report(
     whole: int,
 ) -> Report:
     """A row for each subset in `order`; that of all studies stands at `whole`."""
-    problems = np.array(subsets.problems)
-    solved = problems == ""
-    numbers = np.full((len(problems), len(COLUMNS) + 1), np.nan)
-    drawn = np.full((_DRAWS, len(problems)), np.nan)
-    if solved.any():
-        effect = subsets.effect
-        numbers[solved] = np.column_stack([from_mixture(effect), subsets.tau_median])
-        drawn[:, solved] = stratified(effect, _DRAWS)
-    table = pd.DataFrame(numbers[order], index=index, columns=[*COLUMNS, "tau_median"])
+    table = pd.DataFrame(subsets.numbers[order], index=index, columns=[*COLUMNS, "tau_median"])
     table = with_ratios(table, found.ratio)
     draws = xr.DataArray(
-        drawn[None][..., order], dims=("chain", "draw", str(index.name)),
+        subsets.drawn[None][..., order], dims=("chain", "draw", str(index.name)),
         coords={str(index.name): index.to_list()},
     ).to_dataset(name="mu")  # fmt: skip
-    at = " at the mean moderators of all studies" if len(subsets.x) > 1 else ""
+    at = " at the mean moderators of all studies" if len(profile(found)) > 1 else ""
     return Report(
         title,
         table,
         draws,
         f"{what}{at}: posterior mean, sd, median and 95 % equal-tailed interval of mu, and median "
-        f"of tau, the sd between studies{ratio_words(found)}. Computed by quadrature over tau, "
+        f"of tau, the {tau_words(found)}{ratio_words(found)}. Computed by quadrature, "
         "without Monte Carlo error; the priors of the coefficients are those of the fit.",
-        (*caveats, *_empty(index, problems[order]), *heavy_tails(table)),
+        (*caveats, *_empty(index, subsets.problems[order]), *heavy_tails(table)),
         ROEVER,
         {"intervals": partial(picture, table, found, table["median"].iloc[whole])},
     )
+
+
+def tau_words(found: Synthesis) -> str:
+    """What tau is, for captions."""
+    return found.spread if isinstance(found, Marginal) else "sd between studies"
 
 
 def ratio_words(found: Synthesis) -> str:

@@ -13,6 +13,7 @@ from bayesmixed._errors import StorageError
 from bayesmixed.meta import _densities
 from bayesmixed.meta._densities import Flat
 from bayesmixed.meta._heterogeneity import Density
+from bayesmixed.meta._reference_priors import ReferencePrior
 from bayesmixed.priors import Prior
 
 
@@ -34,6 +35,8 @@ def from_text(text: str) -> Any:
         return Prior(name, **values[0])
     if kind == "scipy":
         return getattr(stats, name)(*values[0], **values[1])
+    if kind == "reference":
+        return ReferencePrior(name, tuple(values[0]))
     if kind == "own":
         return getattr(_densities, name)(**values[0])
     return None
@@ -44,6 +47,8 @@ def _plain(prior: Any) -> list[Any]:
         return ["none", ""]
     if isinstance(prior, Prior):
         return ["prior", prior.distribution, dict(prior.parameters)]
+    if isinstance(prior, ReferencePrior):
+        return ["reference", prior.name, list(prior.se)]
     name = type(prior).__name__
     if type(prior) is getattr(_densities, name, None) and (is_dataclass(prior) or name == "Flat"):
         values = {} if isinstance(prior, Flat) else asdict(prior)
