@@ -273,10 +273,11 @@ class Fit:
         """
         design = self.design
         if design.series is not None:
+            within = design.series.structure.within
             raise BayesmixedError(
                 f"With correlated residuals ({self.spec.residual}) the likelihood is not a product "
-                "over rows, so a row has none of its own. residual_correlation(fit) shows how the "
-                "structure fits; or model the rows without residual=."
+                "over rows, so a row has none of its own. loo(fit) leaves out rows, each foretold "
+                f'from its series, and loo(fit, "{within}") whole series.'
             )
         values = design.family.evaluate(
             design.family.loglik, self.parameters(), design.links, y=design.y, **design.known

@@ -157,18 +157,27 @@ class Normal:
             alike.setdefault(self.key(units[number]), []).append(number)
         for members in alike.values():
             rows = np.stack([units[k] for k in members])
-            for some in self._runs(rows.shape[1] * (rows.shape[1] + len(members))):
+            for some in self.runs(rows.shape[1] * (rows.shape[1] + len(members))):
                 L = np.linalg.cholesky(self.covariance(rows[0], some))
                 z = np.linalg.solve(L, np.moveaxis(off[some][:, rows], 1, 2))
                 found[some, members] = -0.5 * (z**2).sum(axis=1) - _log_root(L)[:, None]
-        for some in self._runs(max((len(units[k]) for k in several), default=1) * 50):
+        for some in self.runs(max((len(units[k]) for k in several), default=1) * 50):
             factors: dict[bytes, Floats] = {}
             for k in several:
                 found[some, k] = self._of_several(units[k], some, off[some], factors)
         constant = 0.5 * np.log(2 * np.pi)
         return np.asarray(found - constant * np.array([len(rows) for rows in units]))
 
-    def _runs(self, size: int) -> Iterator[slice]:
+    def alike(self) -> list[Integers]:
+        """Series with equal covariances: their rows in order of time, each (series, m)."""
+        order = np.lexsort((*self.places.times.T[::-1], self.places.who))
+        cuts = np.flatnonzero(np.diff(self.places.who[order])) + 1
+        found: dict[bytes, list[Integers]] = {}
+        for rows in np.split(order, cuts):
+            found.setdefault(self.key(rows), []).append(rows)
+        return [np.stack(members) for members in found.values()]
+
+    def runs(self, size: int) -> Iterator[slice]:
         """Runs of draws, with so many numbers in each."""
         step = max(1, _AT_ONCE // size)
         for first in range(0, self.draws, step):

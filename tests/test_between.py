@@ -214,8 +214,11 @@ def test_variances_are_those_of_an_average_group() -> None:
     report = bm.icc(fit)
     assert report.table["mean"].to_numpy() == pytest.approx(0.9)
     assert any("average group" in caveat for caveat in report.caveats)
-    share = bm.variance_components(fit).table["mean"].xs("share", level="quantity")
-    assert share["batch"].to_numpy() == pytest.approx(0.9)
+    table = bm.variance_components(fit).table["mean"]
+    assert table.xs("share", level="quantity")["batch"].to_numpy() == pytest.approx(0.9)
+    # The sd is that of a group with 1 on the diagonal; the variance is printed once, and of these.
+    assert table["batch", "Intercept", "sd"] == pytest.approx(1)
+    assert table.xs("variance", level="quantity")["batch"].to_numpy() == pytest.approx(9)
 
 
 def test_a_process_is_beside_the_residual_of_its_family() -> None:

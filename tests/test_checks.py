@@ -12,7 +12,7 @@ from scipy import stats
 
 import bayesmixed as bm
 from bayesmixed.reports import _residuals
-from bayesmixed.reports._sensitivity import log_priors
+from bayesmixed.reports._prior_density import log_priors
 from bayesmixed.univariate import constrain, encode, unconstrain
 
 

@@ -632,9 +632,6 @@ def test_wrong_fields_are_refused_at_once(made, given, message):
 
 def test_what_takes_rows_as_independent_is_refused(orthodont):
     fit = orthodont(ORTHODONT["ar1"])
-    with pytest.raises(bm.BayesmixedError, match="correlated"):
+    with pytest.raises(bm.BayesmixedError, match="not a product over rows"):
         fit.with_log_likelihood()
-    for report in (bm.loo, bm.residuals, bm.prior_sensitivity):
-        with pytest.raises(bm.BayesmixedError, match="correlated"):
-            report(fit)
     assert np.isfinite(bm.means(fit, "Sex", population="average").table["mean"]).all()

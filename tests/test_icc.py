@@ -446,8 +446,10 @@ def test_components_of_two_predictors_and_their_variances(medpar):
     found = bm.variance_components(
         known(model.design, **values, u_g=np.zeros((1, 15, 1)), u_sigma_g=np.zeros((1, 15, 1)))
     ).table["mean"]
-    assert found["g", "Intercept", "variance"] == pytest.approx(0.64)
+    assert found["g", "", "variance"] == pytest.approx(0.64)
+    assert ("g", "Intercept", "variance") not in found.index
     assert found["g (sigma)", "Intercept", "sd"] == pytest.approx(0.4)
+    assert found["g (sigma)", "Intercept", "variance"] == pytest.approx(0.16)
     share = bm.variance_components(medpar)
     squares = medpar.posterior["sd_provnum"] ** 2
     assert share.table.loc[("provnum", "", "variance"), "mean"] == pytest.approx(

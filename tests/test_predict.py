@@ -16,6 +16,7 @@ from bayesmixed.fit import Fit
 from bayesmixed.linpred import covariance, linear_predictor
 from bayesmixed.names import dims
 from bayesmixed.newcomers import observed, unknown_to_the_fit
+from bayesmixed.reports._lines import Lines
 from bayesmixed.update import propose, update
 
 
@@ -596,11 +597,31 @@ def test_columns_of_the_data_stand_beside_the_numbers(sleepstudy):
     assert found.table.index.name == "row"
 
 
+def test_lines_are_over_the_number_with_the_most_values_that_makes_lines():
+    grid = pd.MultiIndex.from_product([[20, 40, 60], [0, 1, 2, 3], ["a", "b"]])
+    frame = grid.to_frame(index=False, name=["age", "day", "arm"]).sample(frac=1, random_state=1)
+    lines = Lines.of(frame, {"age", "day"})
+    assert (lines.over, lines.others) == ("day", ("age", "arm"))
+    assert len(lines.rows) == 6
+    rows = lines.rows["40, b"]
+    assert frame["day"].iloc[rows].tolist() == [0, 1, 2, 3]
+    assert set(frame["age"].iloc[rows]) == {40}
+    # The number with the most values makes no lines where it differs in every row.
+    frame["weight"] = np.arange(24.0)
+    assert Lines.of(frame, {"age", "day", "weight"}) is None
+    frame["weight"] = frame["age"] * 1.5
+    assert Lines.of(frame, {"age", "day", "weight"}).over == "day"
+    one = frame.query("day == 2 and arm == 'a'")
+    assert Lines.of(one[["age"]], {"age"}).others == ()
+    assert Lines.of(one[["arm"]], {"age"}) is None
+
+
 def test_pictures(sleepstudy, without_subject, one_subject, tmp_path):
     data, is_first = one_subject
     curve = bm.predict(sleepstudy, {"Days": np.arange(10)}, groups="new")
     assert curve.plot().get_xlabel() == "Days"
     assert bm.predict(sleepstudy).plot().get_title(loc="left") == "18 groups of rows"
+    assert bm.predict(sleepstudy).plot("lines").get_ylabel() == "Expected Reaction"
     assert bm.predict(sleepstudy).plot("intervals").get_xlabel() == "Expected Reaction"
     future = data[is_first & (data["Days"] > 5)]
     fan = bm.forecast(without_subject, data[is_first & (data["Days"] < 5)], future, seed=1)

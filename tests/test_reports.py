@@ -30,6 +30,9 @@ def test_shares_of_a_random_intercept(pastes):
     for name, variance in variances.items():
         np.testing.assert_allclose(table[name, "", "share"], (variance / total).mean())
     np.testing.assert_allclose(table.xs("share", level="quantity").sum(), 1)
+    # Each variance is printed once.
+    for name, variance in variances.items():
+        np.testing.assert_allclose(table.xs("variance", level="quantity")[name], [variance.mean()])
 
 
 def test_variance_with_slopes_is_averaged_over_the_rows(sleepstudy):

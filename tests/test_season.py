@@ -110,12 +110,68 @@ def test_correlation_before_and_after(influenza, reference):
     angle = 2 * np.pi * 2 / 13
     waves = [np.sin(angle), np.cos(angle), np.sin(2 * angle), np.cos(2 * angle)]
     assert wave[2] == pytest.approx(beta @ waves)
-    for kind in report.pictures:
-        report.plot(kind)
+    # Printed are the first lag, half and whole seasons (13 and 26), and the largest left.
+    shown = list(report.printed.index)
+    assert {1, 6, 13, 26} <= set(shown)
+    assert len(shown) <= 7
+    left = report.table["after"].abs().loc[2:51]
+    assert {left.idxmax()} <= set(shown)
+    text = str(report)
+    assert f"{len(shown)} of 103 rows" in text
+    assert len(text.splitlines()) < 20
+    assert report.to_html().count("<tr>") > 103 > report._repr_html_().count("<tr>")
     named = bm.season(fit, "harmonic(period, period=13, order=2)").table
     pd.testing.assert_frame_equal(named, report.table)
     with pytest.raises(bm.BayesmixedError, match="Did you mean 'harmonic"):
         bm.season(fit, "harmonic(period, period=12, order=2)")
+
+
+def test_pictures_of_a_season_show_what_the_table_has(influenza):
+    residual = bm.AR1(time="period", within="district")
+    model = bm.Model("rate ~ harmonic(period, period=13, order=2)", influenza, residual=residual)
+    report = bm.season(from_priors(model, 20))
+    ax = report.plot("correlogram")
+    lines = {line.get_label(): line for line in ax.lines}
+    half = report.table.loc[1:51]
+    for column, label in (("before", "before"), ("after", "after"), ("mean", "fitted, 95 % band")):
+        np.testing.assert_allclose(lines[label].get_ydata(), half[column])
+        np.testing.assert_array_equal(lines[label].get_xdata(), half.index)
+    band = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.min() == pytest.approx(half["eti95_lb"].min())
+    assert band.max() == pytest.approx(half["eti95_ub"].max())
+    assert ax.get_xlabel() == "lag (visits)"
+    names = {text.get_text() for text in ax.get_legend().get_texts()}
+    assert names == {"before", "after", "fitted, 95 % band"}
+    ax = report.plot("season")
+    wave = report.draws["season"]
+    curve = ax.lines[-1]
+    np.testing.assert_allclose(curve.get_ydata(), wave.mean(["chain", "draw"]))
+    np.testing.assert_array_equal(curve.get_xdata(), np.arange(1, 105))
+    low, high = wave.quantile([0.025, 0.975], ["chain", "draw"]).to_numpy()
+    band = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (pytest.approx(low.min()), pytest.approx(high.max()))
+    assert ax.get_xlabel() == "period"
+    assert ax.get_ylabel() == "seasonal part of rate"
+
+
+@pytest.mark.parametrize(
+    ("time", "formula", "lags"),
+    [
+        # Every fourth week: half a season of 52 is 6.5 visits.
+        ("week", "rate ~ harmonic(week, 52)", {1, 6, 13, 26}),
+        ("period", "rate ~ cc(period, df=4, constraints='center', lower_bound=0, upper_bound=13)",
+         {1, 6, 13, 26}),
+        ("label", "rate ~ harmonic(period, period=13)", {1}),
+    ],
+)  # fmt: skip
+def test_printed_lags_are_in_units_of_the_lags(influenza, time, formula, lags):
+    codes = pd.factorize(influenza["district"])[0]
+    few = influenza[codes < 4].assign(week=lambda d: 4 * d["period"])
+    few["label"] = few["period"].map("{:03d}".format)
+    model = bm.Model(formula, few, residual=bm.Independent(time=time, within="district"))
+    printed = bm.season(from_priors(model, 2)).printed
+    assert lags <= set(printed.index)
+    assert len(printed) <= len(lags) + 3
 
 
 def test_seasons_of_groups_count_and_months_may_be_factors(influenza):

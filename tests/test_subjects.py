@@ -123,12 +123,6 @@ def test_a_series_in_several_groups_is_refused():
         bm.loo(from_priors(model, 4), "rater")
 
 
-def test_rows_of_a_series_point_to_its_subject():
-    fit = from_priors(_orthodont(residual=STRUCTURES["ar1"]), 4)
-    with pytest.raises(bm.BayesmixedError, match='unit="Subject"'):
-        bm.loo(fit)
-
-
 @pytest.fixture(scope="module")
 def orthodont():
     def fit(structure, data=None, formula="distance ~ age * Sex"):

@@ -12,6 +12,7 @@ from scipy.stats import norm
 import bayesmixed as bm
 from bayesmixed.fit import Fit
 from bayesmixed.reports._ancova import Ancova
+from bayesmixed.reports._delta import Delta
 from bayesmixed.reports._gaps import Gaps
 from bayesmixed.reports._imputed import arms_of
 from bayesmixed.reports._trial import Trial
@@ -169,7 +170,7 @@ def test_closed_forms_with_one_covariance(model):
     difference = bm.trial_analysis(fit, "arm", "week").draws["difference"]
     effect = difference.to_numpy().reshape(4, -1).T
     np.testing.assert_allclose(one.model("MAR"), effect[:, -1], atol=1e-9)
-    left = one.shifted("active") > 0
+    left = Delta.of(gaps.trial, 1.0).moved(gaps, 1) > 0
     share = one.weights[:, left]
     np.testing.assert_allclose(
         one.model("J2R"), effect[:, -1] - share.sum(axis=1) * effect[:, -1], atol=1e-9
@@ -334,6 +335,70 @@ def test_tipping_point_is_where_the_probability_tips(antidepressant):
     assert "already at 0" in never.caption
 
 
+def _moved(one, given, dlag=None, both=False):
+    return Delta.of(one.gaps.trial, given, dlag, both).moved(one.gaps, one.arm)
+
+
+def test_delta_by_visit_adds_up_as_in_rbmi():
+    """The example of rbmi's `delta_template` help page: 0, 6, 20, 44 for who leaves at visit 2."""
+    data = pd.DataFrame({"patient": np.repeat(np.arange(8), 4), "visit": np.tile([1, 2, 3, 4], 8)})
+    data["arm"] = np.where(data["patient"] % 2, "drug", "placebo")
+    data["y"] = np.random.default_rng(1).normal(size=32)
+    stays = data["patient"].map({0: 1, 1: 1, 2: 2, 3: 3}).fillna(4)
+    data = data[data["visit"] <= stays]
+    residual = bm.AR1(time="visit", within="patient")
+    fit = from_priors(bm.Model("y ~ factor(visit) * arm", data, residual=residual), 2)
+    delta, dlag = {1: 5, 2: 6, 3: 7, 4: 8}, (1, 2, 3, 4)
+    for visit, expected in ((2, 6), (3, 20), (4, 44)):
+        (one,) = arms_of(fit, "arm", "visit", "placebo", None, visit, ["MAR"], 1)
+        who = one.gaps.trial.people["patient"].iloc[one.gaps.missing].tolist()
+        moved = dict(zip(who, _moved(one, delta, dlag), strict=True))
+        assert moved[1] == expected
+        assert moved[0] == 0
+    assert moved[3] == 8
+    # Increments alone; by arm, the reference with it; and both.
+    assert dict(zip(who, _moved(one, delta), strict=True))[1] == 6 + 7 + 8
+    by_arm = dict(zip(who, _moved(one, {"drug": 2, "placebo": -1.5}), strict=True))
+    assert by_arm == {0: -1.5, 1: 2, 2: -1.5, 3: 2}
+    nested = {"drug": {4: 1}, "placebo": {2: 1, 4: 0.5}}
+    assert dict(zip(who, _moved(one, nested), strict=True)) == {0: 1.5, 1: 1, 2: 0.5, 3: 1}
+    both = dict(zip(who, _moved(one, {3: 2}, both=True), strict=True))
+    assert both == {0: 2, 1: 2, 2: 2, 3: 0}
+    table = bm.dropout_sensitivity(
+        fit,
+        "arm",
+        "visit",
+        reference="placebo",
+        assumptions=[],
+        delta=[1, {4: 1}, nested, {"drug": -1}],
+    )
+    labels = table.table.index.get_level_values("assumption").unique()
+    assert list(labels) == [
+        "MAR", "MAR +1", "MAR (4: +1)", "MAR drug (4: +1), placebo (2: +1, 4: +0.5)", "MAR drug -1"
+    ]  # fmt: skip
+    mean = table.table["mean"].xs("model", level="inference").droplevel("contrast")
+    # Nobody misses visit 4 and comes back, so an increment there alone is a delta.
+    assert mean["MAR (4: +1)"] == pytest.approx(mean["MAR +1"])
+    assert "added up over the visits since leaving" in table.caption
+
+
+def test_the_pattern_of_a_tipping_point(estimate):
+    """A pattern twice as large tips at half the delta; by visit as with dlag of ones."""
+    given = {"better": "lower", "deltas": [0, 2, 4, 8, 16]}
+
+    def tips(**options):
+        report = bm.tipping_point(estimate, "arm", "week", **given, **options)
+        return report.draws["tipping point"].to_numpy(), report.caption
+
+    (one, plain), (two, words) = tips(), tips(pattern={"drug": 2})
+    np.testing.assert_allclose(two, one / 2, atol=1e-5)
+    assert "times drug +2" in words
+    assert "times" not in plain.partition("Left before")[0]
+    by_visit, _ = tips(pattern=dict.fromkeys([1, 2, 4, 6], 0.5))
+    lagged, _ = tips(dlag=(0.5, 0.5, 0.5))
+    np.testing.assert_allclose(by_visit, lagged, atol=1e-5)
+
+
 def test_delta_grows_with_the_visits_missed(estimate):
     """By hand, from each patient's last visit; a constant delta is that of the first visit only."""
     data = LOAD("antidepressant")
@@ -348,8 +413,8 @@ def test_delta_grows_with_the_visits_missed(estimate):
     for arms, whose in (("active", ["drug"]), ("both", ["drug", "placebo"])):
         expected = [total[missed[p]] if arm[p] in whose else 0.0 for p in people]
         assert len(set(expected)) >= 3
-        np.testing.assert_allclose(one.shifted(arms, dlag), expected)
-    np.testing.assert_allclose(one.shifted("active", (1, 0, 0)), one.shifted("active"))
+        np.testing.assert_allclose(_moved(one, 1.0, dlag, arms == "both"), expected)
+    np.testing.assert_allclose(_moved(one, 1.0, (1, 0, 0)), _moved(one, 1.0))
     # The report moves the difference by the weighted sum of what is added.
     given = {"better": "lower", "delta": [2.0, 0.0]}
     means = [
@@ -358,7 +423,7 @@ def test_delta_grows_with_the_visits_missed(estimate):
         for d in (None, dlag)
     ]  # fmt: skip
     for mean, d in zip(means, (None, dlag), strict=True):
-        moved = 2.0 * (one.weights * one.shifted("active", d)).sum(axis=1).mean()
+        moved = (one.weights * _moved(one, 2.0, d)).sum(axis=1).mean()
         assert mean["MAR +2"] - mean["MAR +0"] == pytest.approx(moved, rel=1e-9)
     assert abs(means[0]["MAR +2"] - means[1]["MAR +2"]) > 0.05
     report = bm.tipping_point(
@@ -386,6 +451,12 @@ def test_delta_grows_with_the_visits_missed(estimate):
         ("dropout_sensitivity", {"delta": 1, "dlag": (1, 1)}, "missed 3; give as many"),
         ("dropout_sensitivity", {"delta": 1, "dlag": 1}, "first, second"),
         ("tipping_point", {"dlag": ("a",)}, "first, second"),
+        ("tipping_point", {"pattern": {"drgu": 1}}, "arm or visit"),
+        ("tipping_point", {"pattern": {"drug": 1}, "arms": "both"}, "leave one of them out"),
+        ("dropout_sensitivity", {"delta": {"drug": 1, "6": 2}}, "arms or visits"),
+        ("dropout_sensitivity", {"delta": {6: "2"}}, "give a number in units"),
+        ("dropout_sensitivity", {"delta": {}}, "one for each visit or arm"),
+        ("dropout_sensitivity", {"delta": True}, "give a number in units"),
         ("tipping_point", {"probability": 95}, "from 0.5 to below 1"),
         ("tipping_point", {"arms": "drug"}, "choice of arms"),
     ],

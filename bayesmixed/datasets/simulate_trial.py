@@ -6,9 +6,12 @@ from math import log, sqrt
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from bayesmixed.datasets.arguments import number, whole
+
+type Floats = NDArray[np.float64]
 
 _BASELINE, _SD_BASELINE = 20.0, 4.0
 _CARRIED = 0.6  # points of the score for a point at baseline
@@ -100,20 +103,12 @@ def simulate_trial(
     drug = np.concatenate([rng.permutation(each) < each // 2 for _ in range(centres)])
     baseline = rng.normal(_BASELINE, _SD_BASELINE, count).round()
     u = rng.normal(0, sd_centre, centres)
-    e = rng.standard_normal((count, visits))
-    for k in range(1, visits):
-        e[:, k] = phi * e[:, k - 1] + sqrt(1 - phi**2) * e[:, k]
+    e = _autoregression(rng, (count, visits), phi)
     at = np.arange(1, visits + 1)
     difference = effect * at / visits
     placebo = (_BASELINE + _CARRIED * (baseline - _BASELINE) + u[centre])[:, None] + trend * at
     score = placebo + np.outer(drug, difference) + sigma * e
-    with np.errstate(divide="ignore"):
-        leaves = rng.random((count, visits)) < expit(
-            logit(dropout) + odds * (score - placebo) / sigma
-        )
-    leaves[:, -1] = True
-    seen = at <= leaves.argmax(axis=1)[:, None] + 1
-    row, visit = np.nonzero(seen)
+    row, visit = np.nonzero(_stayed(rng, dropout, odds * (score - placebo) / sigma))
 
     centre_labels = _labels("C", centres)
     labels = np.array([f"{c}-{p}" for c in centre_labels for p in _labels("P", each)])
@@ -138,6 +133,28 @@ def simulate_trial(
         "score_all": dict(zip(labels.tolist(), score[:, -1].tolist(), strict=True)),
     }
     return data
+
+
+def _autoregression(rng: np.random.Generator, shape: tuple[int, int], phi: float) -> Floats:
+    """Series with variance 1 and the correlation phi of neighbours."""
+    e = rng.standard_normal(shape)
+    for k in range(1, shape[1]):
+        e[:, k] = phi * e[:, k - 1] + sqrt(1 - phi**2) * e[:, k]
+    return e
+
+
+def _stayed(rng: np.random.Generator, dropout: float, log_odds: Floats) -> NDArray[np.bool_]:
+    """Whether a visit took place: up to the first after which the patient leaves.
+
+    Parameters
+    ----------
+    dropout : float
+        The chance of leaving where `log_odds`, shape (patients, visits), adds nothing to it.
+    """
+    with np.errstate(divide="ignore"):
+        leaves = rng.random(log_odds.shape) < expit(logit(dropout) + log_odds)
+    leaves[:, -1] = True
+    return np.arange(log_odds.shape[1]) <= leaves.argmax(axis=1)[:, None]
 
 
 def _labels(prefix: str, count: int) -> list[str]:

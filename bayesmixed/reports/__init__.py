@@ -11,9 +11,10 @@ from bayesmixed.reports._icc import icc, median_odds_ratio
 from bayesmixed.reports._loo import loo
 from bayesmixed.reports._means import means
 from bayesmixed.reports._odds_ratios import odds_ratios
-from bayesmixed.reports._ppc import check, posterior_predictive
+from bayesmixed.reports._ppc import check
 from bayesmixed.reports._predict import predict
 from bayesmixed.reports._r2 import r2
+from bayesmixed.reports._replicates import posterior_predictive
 from bayesmixed.reports._report import Report
 from bayesmixed.reports._residual_correlation import residual_correlation
 from bayesmixed.reports._residuals import residuals

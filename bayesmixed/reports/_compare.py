@@ -19,12 +19,7 @@ from bayesmixed._errors import BayesmixedError, DataError, lookup
 from bayesmixed.fit import Fit
 from bayesmixed.groups import Groups
 from bayesmixed.plots import BLUE, GREY
-from bayesmixed.reports._loo import (
-    GROUP_REFERENCE,
-    REFERENCES,
-    is_discrete,
-    left_out,
-)
+from bayesmixed.reports._loo import REFERENCES, further_references, is_discrete, left_out
 from bayesmixed.reports._report import Report, convergence_caveats
 from bayesmixed.subjects import units
 
@@ -76,7 +71,7 @@ def compare(fits: Mapping[str, Fit], unit: str = "row") -> Report:
     found = {name: left_out(fit, groups)[0] for name, fit in fits.items()}
     table = _table(found)
     each = xr.concat([f.elpd_i for f in found.values()], pd.Index(list(found), name="model"))
-    what = "row, given its groups" if groups is None else f"{unit}, its effects integrated out"
+    what = _what(fits, unit, groups)
     caveats = [
         f"{name}: {table.loc[[name], 'bad_k'].item()} of {len(each[unit]):,} units: k_hat above "
         f"{one.good_k:.2f}, so its elpd is not to be trusted, and often too high; bm.loo names "
@@ -96,11 +91,19 @@ def compare(fits: Mapping[str, Fit], unit: str = "row") -> Report:
         (*caveats, *_caution(table, len(each[unit])), *_convergence(fits)),
         (
             *REFERENCES,
-            *([] if groups is None else [GROUP_REFERENCE]),
+            *dict.fromkeys(r for f in fits.values() for r in further_references(f, groups)),
             "Yao, Vehtari, Simpson & Gelman (2018), Bayesian Analysis 13:917-1007.",
         ),
         {"differences": partial(_picture, table)},
     )
+
+
+def _what(fits: Mapping[str, Fit], unit: str, groups: Groups | None) -> str:
+    if groups is not None:
+        return f"{unit}, its effects integrated out"
+    correlated = any(fit.design.series is not None for fit in fits.values())
+    rest = " and, where residuals are correlated, the rest of its series" if correlated else ""
+    return f"row, given its groups{rest}"
 
 
 def _check(fits: Mapping[str, Fit]) -> None:

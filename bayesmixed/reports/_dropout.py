@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bayesmixed._errors import lookup
 from bayesmixed.fit import Fit
+from bayesmixed.reports._delta import Delta, Given
 from bayesmixed.reports._gaps import ASSUMPTIONS
 from bayesmixed.reports._imputed import (
     BOTH,
@@ -19,9 +20,7 @@ from bayesmixed.reports._imputed import (
     SIGNS,
     Better,
     arms_of,
-    growth,
     labelled,
-    lags,
     table_of,
     who_left,
 )
@@ -45,7 +44,7 @@ def dropout_sensitivity(
     *,
     reference: Any = None,
     assumptions: Sequence[str] = ("MAR", "J2R", "CIR", "CR"),
-    delta: float | Sequence[float] = (),
+    delta: Given | Sequence[Given] = (),
     dlag: Sequence[float] | None = None,
     visit: Any = None,
     margin: float = 0.0,
@@ -82,12 +81,16 @@ def dropout_sensitivity(
         As for `trial_analysis`.
     assumptions : sequence of {"MAR", "J2R", "CIR", "CR", "LMCF"}
         Which to show; MAR always comes first.
-    delta : float or sequence of float
-        Also MAR with this added to what is missing, in units of the outcome.
+    delta : number or mapping, or sequence of these
+        Also MAR with this added to what is missing, in units of the outcome. A number is for all
+        who left an arm other than the reference, however long ago. ``{4: 1, 6: 2}`` says what
+        every visit adds, from the first one missed on: at week 6 those who left before week 4 are
+        moved by 3, and those who left after it by 2. ``{"drug": 2, "placebo": 1}`` is by arm, the
+        reference with it; the two go together as ``{"drug": {4: 1, 6: 2}}``.
     dlag : sequence of float, optional
         Lets delta grow with the visits missed: what the first, second, ... visit since leaving
         adds, as shares of delta. With (1, 1, 1) someone who left two visits ago is moved by
-        2 delta. Unless given, delta is the same however long ago they left. The name is rbmi's.
+        2 delta. Name and meaning are those of rbmi, also where delta is by visit.
     visit : optional
         The visit; the last unless given.
     seed : int
@@ -103,10 +106,10 @@ def dropout_sensitivity(
     Raises
     ------
     UnknownNameError
-        If a column, level, visit or assumption does not exist.
+        If a column, level, visit, arm or assumption does not exist.
     BayesmixedError
-        If nothing is missing, a difference cannot be estimated, or `dlag` is not as many numbers as
-        visits were missed.
+        If nothing is missing, a difference cannot be estimated, an amount is not a number, or
+        `dlag` is not as many numbers as visits were missed.
     DataError
         If the treatment or a covariate changes within a patient.
 
@@ -128,19 +131,18 @@ def dropout_sensitivity(
     names = list(dict.fromkeys(["MAR", *assumptions]))
     for name in names:
         lookup(ASSUMPTIONS, name, "assumption on drop-out")
-    grown = lags(dlag)
-    deltas = [delta] if isinstance(delta, int | float) else list(delta)
     every = arms_of(fit, treatment, time, reference, patient, visit, names, seed)
     sign = lookup(SIGNS, better, "choice of what is better")
     found: dict[str, list[list[Floats]]] = {}
     for name in names:
         found[name] = [[f(name) for f in (d.anchored, d.model)] for d in every]
-    for shift in deltas:
-        found[f"MAR {shift:+g}"] = [
-            [f("MAR", shift * d.shifted("active", grown)) for f in (d.anchored, d.model)]
-            for d in every
-        ]
     gaps = every[0].gaps
+    given = list(delta) if isinstance(delta, Sequence) else [delta]
+    deltas = [Delta.of(gaps.trial, each, dlag) for each in given]
+    for each in deltas:
+        found[f"MAR {each.label}"] = [
+            [f("MAR", each.moved(gaps, d.arm)) for f in (d.anchored, d.model)] for d in every
+        ]
     draws = labelled(fit, found, gaps.trial.contrasts)
     table = table_of(draws, sign, margin, ["assumption", "inference", "contrast"])
     shown = table.droplevel("contrast") if len(every) == 1 else table
@@ -151,7 +153,7 @@ def dropout_sensitivity(
         xr.Dataset({"difference": draws}),
         f"{label[0].upper()}{label[1:]}, under assumptions on patients who left before it: "
         f"{'; '.join(f'{n}: {ASSUMPTIONS[n].name}' for n in names)}."
-        + (f" MAR and a number: with this added to what is missing{growth(grown)}." * bool(deltas))
+        + _added(deltas)
         + f" {who_left(gaps)} {BOTH} p_better: posterior probability that the arm is better "
         f"({better}) than {gaps.trial.arms[0]}"
         + (f" by more than {margin:g}" if margin else "")
@@ -161,3 +163,9 @@ def dropout_sensitivity(
         REFERENCES,
         {"assumptions": partial(side_by_side, shown, "inference", label, 0.0)},
     )
+
+
+def _added(deltas: list[Delta]) -> str:
+    """What the rows with a delta are."""
+    ways = dict.fromkeys(each.growth for each in deltas)
+    return "".join(f" MAR and delta: with this added to what is missing{way}." for way in ways)

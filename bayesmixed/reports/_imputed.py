@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -124,65 +124,6 @@ class Dropout:
         left = self.ancova.residual(y)
         scale = (left**2).sum(axis=1) / self.ancova.degrees * self.ancova.unit_variance
         return np.asarray(y @ self.ancova.weights + np.sqrt(scale) * t)
-
-    def shifted(self, arms: str, dlag: Sequence[float] | None = None) -> Floats:
-        """By how much a delta of 1 moves each missing outcome.
-
-        By 1, or by what the visits since the person left add up to: the first one dlag[0], the
-        next dlag[1], and so on (rbmi's `dlag`, for a delta that is the same at all visits).
-
-        Raises
-        ------
-        BayesmixedError
-            If someone missed more visits than `dlag` has numbers.
-        """
-        who = self.gaps.missing
-        chosen = self.gaps.arm[who] == self.arm
-        if arms == "both":
-            chosen = chosen | (self.gaps.arm[who] == 0)
-        chosen = chosen & self.gaps.left[who]
-        if dlag is None:
-            return np.asarray(chosen.astype(np.float64))
-        missed = np.where(chosen, self.gaps.at - self.gaps.last[who], 0)
-        if missed.max() > len(dlag):
-            raise BayesmixedError(
-                f"dlag={list(dlag)} has {len(dlag)} numbers, one a visit since leaving, but some "
-                f"{self.gaps.trial.patient} who left missed {missed.max()}; give as many."
-            )
-        return np.concatenate([[0.0], np.cumsum(dlag)])[missed]
-
-
-def lags(dlag: Any) -> tuple[float, ...] | None:
-    """What each visit since leaving adds to a delta, checked.
-
-    Raises
-    ------
-    BayesmixedError
-        If they are not numbers.
-    """
-    if dlag is None:
-        return None
-    try:
-        found = np.asarray(dlag, dtype=np.float64)
-    except (TypeError, ValueError):
-        found = np.array(np.nan)
-    if found.ndim != 1 or not len(found) or not np.isfinite(found).all():
-        raise BayesmixedError(
-            f"dlag={dlag!r}: give what the first, second, ... visit since leaving adds, as shares "
-            "of delta, such as (1, 1, 1), or leave it out."
-        )
-    return tuple(found.tolist())
-
-
-def growth(dlag: Sequence[float] | None) -> str:
-    """How a delta grows, as the end of a sentence."""
-    if dlag is None:
-        return ""
-    return (
-        ", times what the visits since leaving add up to ("
-        + ", ".join(f"{v:g}" for v in dlag)
-        + ")"
-    )
 
 
 def arms_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -28,20 +29,51 @@ _FAN = (
 )
 
 
-def varying_number(frame: pd.DataFrame, names: Collection[str]) -> str | None:
-    """The one of these columns that takes more than two numbers, or None."""
-    found = [n for n in names if n in frame and is_numeric(frame[n]) and frame[n].nunique() > 2]
-    return found[0] if len(found) == 1 else None
+@dataclass(frozen=True)
+class Lines:
+    """Rows of a table as lines over one of its columns.
+
+    Parameters
+    ----------
+    over : str
+        The column.
+    others : tuple of str
+        Further columns that vary, which tell the lines apart.
+    rows : mapping of str to array of int
+        Positions of each line's rows, in order of the column, by the values of the others.
+    """
+
+    over: str
+    others: tuple[str, ...]
+    rows: Mapping[str, Index]
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, numbers: Collection[str]) -> Lines | None:
+        """Lines over the number with the most values by which rows are lines; None if over none.
+
+        Parameters
+        ----------
+        frame : pandas.DataFrame
+            All columns by which the rows differ.
+        numbers : collection of str
+            What lines may be over.
+        """
+        found = [n for n in frame.columns if n in numbers and is_numeric(frame[n])]
+        found = [n for n in found if frame[n].nunique() > 2]
+        for over in sorted(found, key=lambda n: -frame[n].nunique()):
+            others = tuple(c for c in frame.columns if c != over and frame[c].nunique() > 1)
+            rows = _split(frame, over, others)
+            if rows is not None:
+                return cls(over, others, rows)
+        return None
 
 
-def split(frame: pd.DataFrame, over: str) -> dict[str, Index] | None:
-    """Rows of each line over a predictor, by the other columns that vary; None if not lines."""
-    others = [c for c in frame.columns if c != over and frame[c].nunique() > 1]
+def _split(frame: pd.DataFrame, over: str, others: Sequence[str]) -> dict[str, Index] | None:
     at = np.arange(len(frame))
     if not others:
         lines = {"": at}
     else:
-        keys = frame[others].astype(str).agg(", ".join, axis=1).to_numpy()
+        keys = frame[list(others)].astype(str).agg(", ".join, axis=1).to_numpy()
         lines = {str(k): at[keys == k] for k in dict.fromkeys(keys)}
     numbers = frame[over].to_numpy(dtype=float)
     if any(len(np.unique(numbers[rows])) < len(rows) for rows in lines.values()):
@@ -51,27 +83,27 @@ def split(frame: pd.DataFrame, over: str) -> dict[str, Index] | None:
     return {name: rows[np.argsort(numbers[rows])] for name, rows in lines.items()}
 
 
-def bands(
-    table: pd.DataFrame, over: str, lines: Mapping[str, Index], label: str, ax: Axes | None
-) -> Axes:
+def bands(table: pd.DataFrame, lines: Lines, label: str, ax: Axes | None) -> Axes:
     """A line with its band for each combination of the other columns; thin lines where many."""
     ax = _axes(ax, (6.5, 4.2))
-    few = len(lines) <= len(_COLOURS)
-    for number, (name, rows) in enumerate(lines.items()):
+    few = len(lines.rows) <= len(_COLOURS)
+    for number, (name, rows) in enumerate(lines.rows.items()):
         part = table.iloc[rows]
-        x = part[over].to_numpy(dtype=float)
+        x = part[lines.over].to_numpy(dtype=float)
         if not few:
             ax.plot(x, part["mean"], color=BLUE, linewidth=0.7, alpha=0.4)
             continue
         colour = _COLOURS[number]
         ax.fill_between(x, part["eti95_lb"], part["eti95_ub"], color=colour, alpha=0.2, linewidth=0)
         ax.plot(x, part["mean"], color=colour, label=name or None)
-    ax.set_xlabel(over)
+    ax.set_xlabel(lines.over)
     _name_y(ax, label)
-    if few and len(lines) > 1:
-        ax.legend(title="line: mean, band: 95 %", fontsize=8, title_fontsize=8)
+    count = len(lines.rows)
+    if few and count > 1:
+        title = f"{', '.join(lines.others)}\nline: mean, band: 95 %"
+        ax.legend(title=title, fontsize=8, title_fontsize=8)
     else:
-        text = "Line: mean; band: 95 % equal-tailed" if few else f"{len(lines):,} groups of rows"
+        text = "Line: mean; band: 95 % equal-tailed" if few else f"{count:,} groups of rows"
         ax.set_title(text, fontsize=8, loc="left", color=GREY)
     return _bare(ax)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,17 +13,19 @@ import pandas as pd
 import xarray as xr
 from arviz_stats.utils import ELPDDataLOO
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from bayesmixed._errors import BayesmixedError, DataError, listed, lookup
 from bayesmixed.data import Table
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
-from bayesmixed.group_likelihood import group_log_likelihood, need_independent
+from bayesmixed.group_likelihood import group_log_likelihood
 from bayesmixed.groups import Groups
 from bayesmixed.linpred import linear_predictor
 from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.reports._report import Report, convergence_caveats
+from bayesmixed.row_conditionals import row_blocks, row_log_density
 from bayesmixed.rows import take
 from bayesmixed.subjects import units
 
@@ -36,6 +38,7 @@ REFERENCES = (
     "Vehtari, Simpson, Gelman, Yao & Gabry (2024), Journal of Machine Learning Research 25(72).",
 )
 GROUP_REFERENCE = "Merkle, Furr & Rabe-Hesketh (2019), Psychometrika 84:802-829."
+SERIES_REFERENCE = "Bürkner, Gabry & Vehtari (2021), Computational Statistics 36:1243-1261."
 
 
 def loo(fit: Fit, unit: str = "row", refits: Mapping[Any, Fit] | None = None) -> Report:
@@ -43,8 +46,9 @@ def loo(fit: Fit, unit: str = "row", refits: Mapping[Any, Fit] | None = None) ->
 
     :math:`\mathrm{elpd} = \sum_j \log p(y_j \mid y_{-j})`, where :math:`y_j` is a row, whose
     group is known from its other rows, or all rows of a group, whose effects (and those of
-    whatever lies inside it) are then integrated out [2]_. One fit serves for all: its draws are
-    reweighted by Pareto-smoothed importance sampling [1]_.
+    whatever lies inside it) are then integrated out [2]_. With ``residual=`` a row is foretold
+    from the other rows of its series as well, by its normal distribution given these [3]_. One
+    fit serves for all: its draws are reweighted by Pareto-smoothed importance sampling [1]_.
 
     Parameters
     ----------
@@ -78,6 +82,7 @@ def loo(fit: Fit, unit: str = "row", refits: Mapping[Any, Fit] | None = None) ->
     ----------
     .. [1] Vehtari, Gelman & Gabry (2017), Stat. Comput. 27:1413, eq. 10.
     .. [2] Merkle, Furr & Rabe-Hesketh (2019), Psychometrika 84:802, eq. 10.
+    .. [3] Bürkner, Gabry & Vehtari (2021), Comput. Stat. 36:1243, section 2.
 
     Examples
     --------
@@ -114,7 +119,7 @@ def loo(fit: Fit, unit: str = "row", refits: Mapping[Any, Fit] | None = None) ->
         f"parameters p_loo {found.p:.1f}. There are no intervals: each value is one expectation "
         "over the posterior.",
         (*reliability(found, unit), *_scope(fit, groups), *convergence_caveats(fit)),
-        (*REFERENCES, *([] if groups is None else [GROUP_REFERENCE])),
+        (*REFERENCES, *further_references(fit, groups)),
         {
             "khat": partial(_picture_k, table, found.good_k),
             "elpd": partial(_picture_elpd, table),
@@ -140,24 +145,23 @@ def left_out(fit: Fit, groups: Groups | None) -> tuple[ELPDDataLOO, xr.Dataset]:
     if groups is not None:
         values = group_log_likelihood(fit, groups)
         return _smoothed([values], efficiency), xr.Dataset({"log_likelihood": values})
-    rows, count = len(fit.design.y), fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"]
     fit.design.need_rows("Leaving out rows")
-    size = max(1, _MAX_VALUES // count)
-    blocks = (
-        row_log_likelihood(fit, np.arange(first, min(first + size, rows)))
-        for first in range(0, rows, size)
-    )
-    return _smoothed(blocks, efficiency), xr.Dataset(
-        coords={d: fit.posterior[d] for d in ("chain", "draw")}
-    )
+    count = fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"]
+    blocks = row_blocks(fit.design, max(1, _MAX_VALUES // count))
+    places = np.argsort(np.concatenate(blocks))
+    found = _smoothed((row_log_likelihood(fit, at) for at in blocks), efficiency, places)
+    return found, xr.Dataset(coords={d: fit.posterior[d] for d in ("chain", "draw")})
 
 
-def row_log_likelihood(fit: Fit, at: Any) -> xr.DataArray:
-    """Log-likelihood of some rows, given their groups' effects; (chain, draw, row)."""
+def row_log_likelihood(fit: Fit, at: NDArray[np.intp]) -> xr.DataArray:
+    """Log-likelihood of some rows, given their groups' effects; (chain, draw, row).
+
+    With correlated residuals they are whole series, and each row is given the others of its own.
+    """
     if fit.design.series is not None:
-        subject = fit.design.series.structure.within
-        instead = f'Leave out whole series of one {subject}: unit="{subject}".'
-        need_independent(fit.design, "Leaving out rows", instead)
+        values = row_log_density(fit, at, "others")
+        rows = fit.design.table.frame.index.to_numpy()[at]
+        return xr.DataArray(values, dims=("chain", "draw", "row"), coords={"row": rows})
     predictor = linear_predictor(fit, take(fit.design, at))
     design = predictor.design
     values = design.family.evaluate(
@@ -176,13 +180,16 @@ def relative_efficiency(fit: Fit) -> float:
     return float(effective.mean()) / (values.sizes["chain"] * values.sizes["draw"])
 
 
-def _smoothed(blocks: Any, efficiency: float) -> ELPDDataLOO:
+def _smoothed(
+    blocks: Iterable[xr.DataArray], efficiency: float, places: Any = slice(None)
+) -> ELPDDataLOO:
+    """Smoothed units, put in the order of their places."""
     over = ["chain", "draw"]
     every, count = [], 0
     for values in blocks:
         count = values.sizes["chain"] * values.sizes["draw"]
         every.append(values.azstats.loo(sample_dims=over, r_eff=efficiency))
-    elpd_i, k, p_i = (xr.concat(part, part[0].dims[0]) for part in zip(*every, strict=True))
+    elpd_i, k, p_i = (xr.concat(part, part[0].dims[0])[places] for part in zip(*every, strict=True))
     good = min(1 - 1 / np.log10(count), 0.7)
     return _summed(elpd_i, k, p_i, count, good)
 
@@ -269,17 +276,27 @@ def _words(fit: Fit, groups: Groups | None) -> tuple[str, str]:
             ", with the group's effects (and those of groups inside it) integrated over the "
             "population of groups"
         )
-    known = [g.name for g in fit.design.groups]
-    return "one row", f", given the effects of its own {' and '.join(known)}" if known else ""
+    known = [f"the effects of its own {g.name}" for g in fit.design.groups]
+    if fit.design.series is not None:
+        known.append(f"the other rows of its own {fit.design.series.structure.within}")
+    return "one row", f", given {' and '.join(known)}" if known else ""
 
 
 def _scope(fit: Fit, groups: Groups | None) -> list[str]:
-    if groups is None and fit.design.groups:
+    every = units(fit.design)
+    if groups is None and every:
         return [
             "Leaving out a row says how well another row of a known group is foretold; for a new "
-            f'group leave out groups: unit="{fit.design.groups[0].name}".'
+            f'group leave out groups: unit="{next(iter(every))}".'
         ]
     return []
+
+
+def further_references(fit: Fit, groups: Groups | None) -> tuple[str, ...]:
+    """On what is left out, besides `REFERENCES`."""
+    if groups is not None:
+        return (GROUP_REFERENCE,)
+    return () if fit.design.series is None else (SERIES_REFERENCE,)
 
 
 def is_discrete(fit: Fit) -> bool:

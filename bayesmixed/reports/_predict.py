@@ -86,7 +86,9 @@ def predict(
     -------
     Report
         A row for each row of `newdata`, its columns beside the numbers; ``draws["prediction"]``
-        has dims (chain, draw, row), and category for probabilities.
+        has dims (chain, draw, row), and category for probabilities. Pictures ``"intervals"`` and,
+        where rows are lines over a number (of several, the one with the most values by which they
+        are), ``"lines"``; ``"categories"`` for probabilities.
 
     Raises
     ------
@@ -357,9 +359,8 @@ def _pictures(
     factors = {f for groups in rows.groups for f in groups.grouping.factors}
     # All columns by which predictions differ, which the outcome's own does not.
     frame = table[[c for c in table.columns if c in numbers | factors]]
-    over = _lines.varying_number(frame, numbers)
-    lines = None if over is None else _lines.split(frame, over)
+    lines = _lines.Lines.of(frame, numbers)
     found: dict[str, Picture] = {"intervals": partial(_lines.in_order, table, label)}
-    if over is None or lines is None:
-        return found
-    return {"lines": partial(_lines.bands, table, over, lines, label), **found}
+    return (
+        found if lines is None else {"lines": partial(_lines.bands, table, lines, label), **found}
+    )

@@ -43,6 +43,8 @@ class Report:
         Where the method is from.
     pictures : mapping of str to callable, optional
         Each draws the report on axes that it makes or is given; the first is the usual one.
+    printed : pandas.DataFrame, optional
+        Rows that are printed, and shown in a notebook, where the table is long; files have all.
 
     Examples
     --------
@@ -66,6 +68,7 @@ class Report:
     caveats: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
     pictures: Mapping[str, Picture] = field(default_factory=dict, repr=False)
+    printed: pd.DataFrame | None = field(default=None, repr=False)
 
     def save_plot(self, path: str | PathLike[str], kind: str | None = None, dpi: int = 150) -> Path:
         """Draw the report into a file, whose suffix says the format.
@@ -115,8 +118,11 @@ class Report:
 
     def to_html(self) -> str:
         """The report as an HTML fragment; text from the data is escaped."""
-        table = self.table.to_html(formatters=formats(self.table), border=0, na_rep="")
-        below = [f"<p>{html.escape(self.caption)}</p>"]
+        return self._html(self.table, "")
+
+    def _html(self, rows: pd.DataFrame, note: str) -> str:
+        table = rows.to_html(formatters=formats(self.table), border=0, na_rep="")
+        below = [f"<p>{html.escape(text)}</p>" for text in (note, self.caption) if text]
         for title, items in (("Caveats", self.caveats), ("References", self.references)):
             if items:
                 inner = "".join(f"<li>{html.escape(item)}</li>" for item in items)
@@ -129,13 +135,21 @@ class Report:
             formatters=formats(self.table), caption=self.caption, escape=True, na_rep=""
         )
 
+    @property
+    def _shown(self) -> tuple[pd.DataFrame, str]:
+        """The rows to print, and what to say of the others."""
+        if self.printed is None or len(self.printed) == len(self.table):
+            return self.table, ""
+        return self.printed, f"{len(self.printed)} of {len(self.table)} rows; .table has all."
+
     def _repr_html_(self) -> str:
-        return self.to_html()
+        return self._html(*self._shown)
 
     def __str__(self) -> str:
         """The table with its words, for a terminal."""
-        table = self.table.to_string(formatters=formats(self.table), na_rep="")
-        lines = [self.title, "", table, "", self.caption]
+        rows, note = self._shown
+        table = rows.to_string(formatters=formats(self.table), na_rep="")
+        lines = [self.title, "", table, *([note] if note else []), "", self.caption]
         lines += [f"! {caveat}" for caveat in self.caveats]
         return "\n".join(lines)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from bayesmixed.fit import Fit
 from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.reports._lags import by_lag, fitted, pairs_of, residuals_of, sd_of, times_of
 from bayesmixed.reports._report import Report, convergence_caveats, interval
+from bayesmixed.series import Series
 
 type Floats = NDArray[np.float64]
 type Term = tuple[str, str]
@@ -48,7 +50,8 @@ def season(fit: Fit, terms: str | Sequence[str] | None = None) -> Report:
         Rows (arm, lag): ``before``, ``after`` and the number of ``pairs``, and ``mean``, ``sd``
         and interval of the fitted correlation. Draws: the fitted correlation, dims (arm, lag,
         chain, draw), and ``season`` (time, chain, draw), the seasonal part averaged over the rows
-        at each time. Pictures ``correlogram`` and ``season``.
+        at each time. Pictures ``correlogram`` and ``season``. Printed are the first lag, half and
+        whole seasons, and where most is left; ``table`` has all.
 
     Raises
     ------
@@ -122,7 +125,52 @@ def season(fit: Fit, terms: str | Sequence[str] | None = None) -> Report:
             "correlogram": partial(_correlogram, table, unit),
             "season": partial(_wave, wave, str(fit.spec.response), series.structure.columns[0]),
         },
+        _summary(table, _in_lags(series, _periods(chosen))),
     )
+
+
+# Up to as many seasons apart are printed, and as many of the largest correlations that are left.
+_SEASONS, _LARGEST = 2, 3
+
+
+def _periods(chosen: list[Term]) -> list[float]:
+    """Lengths of the seasons that the terms name, in units of the time."""
+    found = []
+    for term in dict.fromkeys(term for term, _ in chosen):
+        call = ast.parse(term, mode="eval").body
+        if not isinstance(call, ast.Call):
+            continue
+        named = {k.arg: ast.literal_eval(k.value) for k in call.keywords}
+        if term.startswith("harmonic("):
+            given = [ast.literal_eval(each) for each in call.args[1:2]]
+            found.append(float(named.get("period", *given)))
+        elif {"lower_bound", "upper_bound"} <= set(named):
+            found.append(float(named["upper_bound"] - named["lower_bound"]))
+    return sorted(set(found))
+
+
+def _in_lags(series: Series, periods: list[float]) -> list[float]:
+    """Half and whole seasons in units of the lags."""
+    step = 1.0
+    if series.structure.counted:
+        visits = pd.Series(series.labels["visit"])
+        if not pd.api.types.is_numeric_dtype(visits) or len(visits) < 2:
+            return []
+        step = float(visits.diff().median())
+    return [k * p / step for p in periods for k in (0.5, *range(1, _SEASONS + 1))]
+
+
+def _summary(table: pd.DataFrame, wanted: list[float]) -> pd.DataFrame:
+    """Rows at the first lag and near those wanted, and where most is left after the mean."""
+    lags = table.index.get_level_values("lag").to_numpy(dtype=float)
+    # Beyond half the length pairs are few, and all of the same ends of the series.
+    early = lags <= lags.max() / 2
+    known = np.unique(lags[early])
+    # Of two lags that are as near to half a season, the shorter.
+    chosen = {known[abs(known - lag).argmin()] for lag in wanted if lag <= known.max()}
+    left = table["after"].abs().groupby(lags).max()[known].drop(known[:1])
+    chosen |= {known[0], *left.nlargest(_LARGEST).index}
+    return pd.DataFrame(table.loc[early & np.isin(lags, list(chosen))])
 
 
 _DRAWS = ("chain", "draw")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 import arviz as az
@@ -16,16 +15,14 @@ from numpy.typing import NDArray
 from bayesmixed.defaults import assign_priors
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
-from bayesmixed.group_likelihood import INSTEAD, need_independent
-from bayesmixed.names import effect_names, sd_name, suffix
 from bayesmixed.plots import BLUE, GREY, ORANGE
-from bayesmixed.predictor import PredictorDesign
-from bayesmixed.priors import Prior
-from bayesmixed.reports._prior_density import log_density
+from bayesmixed.reports._prior_density import log_priors
 from bayesmixed.reports._report import Report, convergence_caveats
+from bayesmixed.row_conditionals import row_blocks, row_log_density
 
 type Floats = NDArray[np.float64]
 
+_MAX_VALUES = 10_000_000
 _THRESHOLD = 0.05
 _DIMS = ("chain", "draw")
 
@@ -34,7 +31,8 @@ def prior_sensitivity(fit: Fit) -> Report:
     r"""Change of each parameter's posterior as the priors, or the likelihood, count for more.
 
     The priors of all population-level parameters, or the likelihood of the outcomes given the
-    groups' effects, are raised to a power near 1, and the posterior is reweighted accordingly.
+    groups' effects (with ``residual=`` that of whole series), are raised to a power near 1, and the
+    posterior is reweighted accordingly.
     The measure is the change of the posterior's distribution function (cumulative Jensen-Shannon
     distance) for a doubling of the power [1]_. The normal distribution of the groups' effects
     belongs to the model and is not scaled.
@@ -52,7 +50,7 @@ def prior_sensitivity(fit: Fit) -> Report:
     Raises
     ------
     BayesmixedError
-        If the rows are not in memory, or residuals are correlated.
+        If the rows are not in memory.
 
     References
     ----------
@@ -66,7 +64,7 @@ def prior_sensitivity(fit: Fit) -> Report:
     >>> bm.prior_sensitivity(fit).table.columns.to_list()
     ['prior', 'likelihood', 'diagnosis']
     """
-    need_independent(fit.design, "Sensitivity to the likelihood", INSTEAD)
+    fit.design.need_rows("Sensitivity to the likelihood")
     priors = xr.Dataset({n: (_DIMS, v) for n, v in log_priors(fit)})
     values = fit.scalars().to_dataset(name="value")
     likelihood = xr.DataArray(_log_likelihood(fit), dims=_DIMS)
@@ -95,55 +93,14 @@ def prior_sensitivity(fit: Fit) -> Report:
     )
 
 
-def log_priors(fit: Fit) -> Iterator[tuple[str, Floats]]:
-    """Log-density of every prior in every draw, by name; each of shape (chain, draw).
-
-    Up to constants for correlations and cut-points.
-    """
-    design, posterior = fit.design, fit.posterior
-    priors = {name: assigned.prior for name, assigned in assign_priors(design).items()}
-    shift = np.zeros((posterior.sizes["chain"], posterior.sizes["draw"]))
-    for parameter, predictor in design.predictors.items():
-        tail = suffix(design, parameter)
-        if predictor.terms:
-            beta = posterior[f"beta{tail}"].to_numpy()
-            moved = beta[..., int(predictor.has_intercept) :] @ design.means(parameter)
-            shift = shift if tail else moved
-            for k, term in enumerate(predictor.terms):
-                first = predictor.has_intercept and k == 0
-                name = f"Intercept{tail}" if first else f"beta{tail}[{term}]"
-                yield name, log_density(priors[name], beta[..., k] + (moved if first else 0))
-        yield from _spreads(fit, predictor, tail, priors)
-    for constant in design.family.parameters:
-        if constant.name in priors:
-            value = posterior[constant.name].to_numpy()
-            if constant.support == "ordered":
-                # Priors are for cut-points at the predictors' means.
-                value = value - shift[..., None]
-                yield constant.name, log_density(priors[constant.name], value).sum(axis=-1)
-            else:
-                yield constant.name, log_density(priors[constant.name], value)
-
-
-def _spreads(
-    fit: Fit, predictor: PredictorDesign, tail: str, priors: dict[str, Prior]
-) -> Iterator[tuple[str, Floats]]:
-    """Priors of the standard deviations and correlations of effects."""
-    for random in predictor.random:
-        sd = fit.posterior[sd_name(tail, random.name)].to_numpy()
-        for k, name in enumerate(effect_names(tail, random)):
-            yield name, log_density(priors[name], sd[..., k])
-        if random.is_correlated:
-            name = f"cor{tail}_{random.name}"
-            eta = dict(priors[name].parameters)["eta"]
-            every = fit.posterior[name].to_numpy()
-            blocks = [every[..., *np.ix_(b, b)] for b in random.blocks if len(b) > 1]
-            yield name, (eta - 1) * np.sum([np.linalg.slogdet(b)[1] for b in blocks], axis=0)
-
-
 def _log_likelihood(fit: Fit) -> Floats:
     """Log-likelihood of all rows given the groups' effects, shape (chain, draw)."""
     design: Design = fit.design
+    if design.series is not None:
+        # Rows given those before them: the densities of a series multiply to its own.
+        draws = fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"]
+        blocks = row_blocks(design, max(1, _MAX_VALUES // draws))
+        return np.asarray(sum(row_log_density(fit, at, "earlier").sum(axis=-1) for at in blocks))
     return np.concatenate(
         [
             np.asarray(

@@ -20,6 +20,7 @@ from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.reports._curve import histogram
 from bayesmixed.reports._repeated_anova import RepeatedAnova, epsilon
 from bayesmixed.reports._report import Report, convergence_caveats, interval
+from bayesmixed.series import Series
 from bayesmixed.subjects import Normal, units, within
 
 type Floats = NDArray[np.float64]
@@ -80,21 +81,7 @@ def sphericity(fit: Fit, between: str | None = None) -> Report:
     ... ).fit()  # doctest: +SKIP
     >>> bm.sphericity(fit, between="Sex")  # doctest: +SKIP
     """
-    series = fit.design.series
-    if series is None:
-        raise BayesmixedError(
-            "This report compares the covariance of visits with sphericity; fit the model with "
-            'residual=, such as bm.Unstructured(time="visit", within="patient").'
-        )
-    if len(series.axes) > 1:
-        raise BayesmixedError(
-            f"Sphericity is of one outcome over time, and {series.structure} goes over "
-            f"{' and '.join(axis.name for axis in series.axes)}. Fit one outcome at a time."
-        )
-    if not 2 < series.size <= _MOST_VISITS:
-        raise BayesmixedError(
-            f"There are {series.size} visits; sphericity is a matter of 3 to {_MOST_VISITS}."
-        )
+    series = _series(fit)
     subject, time = series.structure.within, series.structure.columns[0]
     places = Places.of(series, fit.design.table.frame)
     rows = _complete(places, series.size)
@@ -149,6 +136,26 @@ def sphericity(fit: Fit, between: str | None = None) -> Report:
             "epsilon": partial(_picture_epsilon, draws["epsilon"].to_numpy().ravel(), anova),
         },
     )  # fmt: skip
+
+
+def _series(fit: Fit) -> Series:
+    """Visits of one outcome, as many as sphericity is a matter of."""
+    series = fit.design.series
+    if series is None:
+        raise BayesmixedError(
+            "This report compares the covariance of visits with sphericity; fit the model with "
+            'residual=, such as bm.Unstructured(time="visit", within="patient").'
+        )
+    if len(series.axes) > 1:
+        raise BayesmixedError(
+            f"Sphericity is of one outcome over time, and {series.structure} goes over "
+            f"{' and '.join(axis.name for axis in series.axes)}. Fit one outcome at a time."
+        )
+    if not 2 < series.size <= _MOST_VISITS:
+        raise BayesmixedError(
+            f"There are {series.size} visits; sphericity is a matter of 3 to {_MOST_VISITS}."
+        )
+    return series
 
 
 def _complete(places: Places, size: int) -> NDArray[np.intp]:

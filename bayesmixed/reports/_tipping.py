@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from scipy.optimize import brentq
 
 from bayesmixed._errors import BayesmixedError, lookup
 from bayesmixed.fit import Fit
+from bayesmixed.reports._delta import Delta, Given
 from bayesmixed.reports._imputed import (
     BOTH,
     INFERENCES,
@@ -22,9 +23,7 @@ from bayesmixed.reports._imputed import (
     Better,
     Dropout,
     arms_of,
-    growth,
     labelled,
-    lags,
     table_of,
     who_left,
 )
@@ -44,6 +43,7 @@ def tipping_point(
     reference: Any = None,
     deltas: Sequence[float] | None = None,
     arms: Literal["active", "both"] = "active",
+    pattern: Given = 1.0,
     dlag: Sequence[float] | None = None,
     visit: Any = None,
     margin: float = 0.0,
@@ -68,6 +68,9 @@ def tipping_point(
         Which to show; from 0 to beyond where the estimate reaches the margin unless given.
     arms : {"active", "both"}
         Whether those who left the reference arm are moved too.
+    pattern : number or mapping
+        What a delta of 1 adds, by visit or arm as `delta` in `dropout_sensitivity`:
+        ``{"drug": 1, "placebo": 0.5}``, or ``{4: 0.5, 6: 0.5}`` for a delta that builds up.
     dlag, visit, seed
         As for `dropout_sensitivity`.
     probability : float
@@ -100,40 +103,34 @@ def tipping_point(
     if not isinstance(probability, int | float) or not 0.5 <= probability < 1:
         raise BayesmixedError(f"probability={probability!r}: a number from 0.5 to below 1.")
     sign = lookup(SIGNS, better, "choice of what is better")
-    grown = lags(dlag)
     every = arms_of(fit, treatment, time, reference, patient, visit, ["MAR"], seed)
-    moved = [d.shifted(arms, grown) for d in every]
+    gaps = every[0].gaps
+    unit = Delta.of(gaps.trial, pattern, dlag, arms == "both")
+    moved = [unit.moved(gaps, d.arm) for d in every]
     if not any(each.any() for each in moved):
         raise BayesmixedError("Nobody left before this visit in these arms, so nothing tips.")
     first = _deltas(every[0], moved[0], sign, margin)
     shown = first if deltas is None else [float(d) for d in deltas]
-    found = {
-        d: [
-            [f("MAR", d * own) for f in (one.anchored, one.model)]
-            for one, own in zip(every, moved, strict=True)
-        ]
-        for d in shown
-    }
-    gaps = every[0].gaps
+    curves = [
+        [partial(_curve, f, own) for f in (one.anchored, one.model)]
+        for one, own in zip(every, moved, strict=True)
+    ]
+    found = {d: [[curve(d) for curve in both] for both in curves] for d in shown}
     draws = labelled(fit, found, gaps.trial.contrasts, "delta")
     table = table_of(draws, sign, margin, ["delta", "inference", "contrast"])
-    tips = [
-        [_tips(partial(_probability, f, own, sign, margin), shown, probability)
-         for f in (one.anchored, one.model)]
-        for one, own in zip(every, moved, strict=True)
-    ]  # fmt: skip
+    above = partial(_above, sign=sign, margin=margin, probability=probability)
+    tips = [[_tips(partial(above, curve), shown) for curve in both] for both in curves]
     label = f"difference in {fit.spec.response}, {gaps.trial.time} {gaps.trial.visits[gaps.at]}"
-    whose = "that left" if arms == "active" else "that left, of both arms,"
     return Report(
         f"Tipping point at {gaps.trial.time} {gaps.trial.visits[gaps.at]}",
         table,
         xr.Dataset(
             {"difference": draws, "tipping point": (("contrast", "inference"), np.array(tips))}
         ),
-        f"{label[0].upper()}{label[1:]}, with delta added to what is missing of patients {whose} "
-        f"before it{growth(grown)}. "
-        f"{who_left(gaps)} {_sentence(every, tips, probability, better, margin)} {BOTH} Posterior "
-        "means and 95 % equal-tailed intervals.",
+        f"{label[0].upper()}{label[1:]}, with delta added to what is missing of patients "
+        f"{_whose(unit, arms)}. {who_left(gaps)} "
+        f"{_sentence(every, tips, probability, better, margin)} {BOTH} Posterior means and 95 % "
+        "equal-tailed intervals.",
         (
             "Whether a delta is credible is a clinical judgement, not one of this table.",
             *convergence_caveats(fit),
@@ -142,6 +139,12 @@ def tipping_point(
          *REFERENCES[:2]),
         {"deltas": partial(by_delta, table, label, margin * sign)},
     )  # fmt: skip
+
+
+def _whose(unit: Delta, arms: str) -> str:
+    """Who is moved, and by what."""
+    left = "that left, of both arms, before it" if arms == "both" else "that left before it"
+    return left + ("" if unit.label == "+1" else f", times {unit.label}") + unit.growth
 
 
 def _deltas(one: Dropout, moved: Floats, sign: float, margin: float) -> list[float]:
@@ -156,23 +159,31 @@ def _deltas(one: Dropout, moved: Floats, sign: float, margin: float) -> list[flo
     return [round(k * step, 10) + 0.0 for k in range(_STEPS)]
 
 
-def _probability(
-    function: Any, moved: Floats, sign: float, margin: float, probability: float, delta: float
+def _curve(difference: Any, moved: Floats, delta: float) -> Floats:
+    """Draws of the difference at a delta."""
+    return np.asarray(difference("MAR", delta * moved))
+
+
+def _above(
+    curve: Callable[[float], Floats],
+    delta: float,
+    sign: float,
+    margin: float,
+    probability: float,
 ) -> float:
     """How far the quantile that decides is above the margin."""
-    values = sign * function("MAR", delta * moved)
-    return float(np.quantile(values, 1 - probability)) - margin
+    return float(np.quantile(sign * curve(delta), 1 - probability)) - margin
 
 
-def _tips(above: Any, deltas: Sequence[float], probability: float) -> float:
+def _tips(above: Callable[[float], float], deltas: Sequence[float]) -> float:
     """The delta from which on the benefit is no longer credible; NaN if there is none here."""
     at = sorted(deltas, key=abs)
-    values = [above(probability, d) for d in at]
+    values = [above(d) for d in at]
     if values[0] <= 0:
         return 0.0 if at[0] == 0 else float("nan")
     for (a, u), (b, v) in pairwise(zip(at, values, strict=True)):
         if u > 0 >= v:
-            return float(brentq(lambda d: above(probability, d), a, b, xtol=1e-6))
+            return float(brentq(above, a, b, xtol=1e-6))
     return float("nan")
 
 

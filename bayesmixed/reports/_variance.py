@@ -13,7 +13,7 @@ from bayesmixed import plots
 from bayesmixed.fit import Fit
 from bayesmixed.linpred import covariance, random_of
 from bayesmixed.names import sd_name, suffix
-from bayesmixed.predictor import RandomDesign
+from bayesmixed.predictor import INTERCEPT, RandomDesign
 from bayesmixed.reports._average_row import cross_product, row_weights
 from bayesmixed.reports._latent import has_threshold, is_own_scale, is_transformed, scale_name
 from bayesmixed.reports._levels import related_caveats
@@ -40,8 +40,10 @@ def variance_components(fit: Fit) -> Report:
     -------
     Report
         Rows (group, effect, quantity): ``sd``, ``variance`` and ``correlation`` of the effects
-        (those on another parameter than the first say so: ``"unit (sigma)"``), and ``variance``
-        and ``share`` of whole levels.
+        (those on another parameter than the first say so: ``"unit (sigma)"``), and, with no
+        effect named, ``variance`` and ``share`` of whole levels. Where only the intercept varies
+        its variance is the level's and stands there alone. Variances are those of an average
+        group: sd squared, times the mean diagonal of a known matrix.
 
     Raises
     ------
@@ -75,9 +77,12 @@ def variance_components(fit: Fit) -> Report:
     for name, predictor in design.predictors.items():
         for random in predictor.random:
             label = random.name if name == first else f"{random.name} ({name})"
-            rows |= _effects(random, fit.posterior, suffix(design, name), label)
+            own = _effects(random, fit.posterior, suffix(design, name), label)
             if name == first:
-                rows |= _level(label, levels[label], total)
+                if random.effects == (INTERCEPT,):
+                    own.pop((label, INTERCEPT, "variance"), None)
+                own |= _level(label, levels[label], total)
+            rows |= own
     if residual is not None:
         rows |= {("residual", "", "sd"): residual**0.5} | _level("residual", residual, total)
     table = pd.DataFrame(
@@ -109,9 +114,12 @@ def _effects(
     names = random.parts
     sd = posterior[sd_name(tail, random.name)]
     found: dict[tuple[str, str, str], xr.DataArray] = {}
+    average = random.variance(posterior)
+    average = average[..., 0, 0] if average.ndim > 1 else average
     for k, effect in enumerate(names):
         draws = sd[..., k].reset_coords(drop=True)
-        found |= {(group, effect, "sd"): draws, (group, effect, "variance"): draws**2}
+        variance = average * draws**2
+        found |= {(group, effect, "sd"): draws, (group, effect, "variance"): variance}
     for block in random.blocks:
         for i, j in ((i, j) for i in block for j in block if i < j):
             draws = posterior[f"cor{tail}_{random.name}"][..., i, j].reset_coords(drop=True)
