@@ -112,7 +112,7 @@ def test_the_sampler_sees_the_marginal_posterior() -> None:
     """Against prior plus dense normal density, up to a constant, in two points."""
     formula, rows, K = CASES["unequal"]
     model = bm.Model(formula, _table(rows), covariances={"id": K})
-    density = model._density()
+    density = model._density
     rng = np.random.default_rng(5)
     points = density.start + 0.3 * rng.normal(size=(4, density.size))
     drawn = density.recover(points, rng)

@@ -118,7 +118,7 @@ def _effects(
     average = average[..., 0, 0] if average.ndim > 1 else average
     for k, effect in enumerate(names):
         draws = sd[..., k].reset_coords(drop=True)
-        variance = average * draws**2
+        variance = draws**2 * average
         found |= {(group, effect, "sd"): draws, (group, effect, "variance"): variance}
     for block in random.blocks:
         for i, j in ((i, j) for i in block for j in block if i < j):
