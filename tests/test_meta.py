@@ -191,6 +191,8 @@ def test_three_levels(reference):
     np.testing.assert_allclose(weights.iloc[[0, 9, 29]], [0.0182, 0.0211, 0.0108], atol=0.002)
     with pytest.raises(BayesmixedError, match=r"one grouping.*district, district:school"):
         bm.grid_posterior(fit)
+    with pytest.raises(BayesmixedError, match=r"one grouping.*\. Fit some of the studies.*again"):
+        bm.leave_one_out(fit)
 
 
 # The grid against brute force

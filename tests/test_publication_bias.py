@@ -310,6 +310,9 @@ def test_bad_input(smoking, fit):
         bm.publication_bias(made(common=True))
     with pytest.raises(PriorError, match="flat prior"):
         bm.publication_bias(made(priors={"mu": bm.Prior("Flat")}))
+    for improper in (bm.Prior("HalfFlat"), "Jeffreys"):
+        with pytest.raises(PriorError, match="improper prior of tau"):
+            bm.publication_bias(made(priors={"tau": improper}))
     with pytest.raises(UnknownNameError, match="direction"):
         bm.publication_bias(fit, "up")
     with pytest.raises(BayesmixedError, match="above 0"):

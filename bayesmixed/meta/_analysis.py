@@ -78,8 +78,9 @@ def meta_analysis(
         Right-hand side of a formula, such as ``"~ ablat"``; a meta-regression.
     method : {"nuts", "grid"}
         NUTS, or exact integration on a grid of tau with stratified draws, in milliseconds
-        (one row a study; normal or flat priors of the coefficients). With ``between="t"`` (up to two
-        moderators with `nu`, one without) or `scale` (up to three coefficients) it takes seconds.
+        (one row a study; normal or flat priors of the coefficients). With ``between="t"`` (up to
+        two moderators with `nu`, one without) or `scale` (up to three coefficients) it takes
+        seconds.
     common : bool
         Whether all studies have the same effect, so that tau is 0.
     between : {"normal", "t"}

@@ -18,10 +18,13 @@ from numpy.typing import NDArray
 from bayesmixed._errors import BayesmixedError, PriorError, lookup
 from bayesmixed.between_studies import log_mixing
 from bayesmixed.data import Missing
+from bayesmixed.defaults import assign_priors
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.meta._between_grid import values_of
 from bayesmixed.meta._defaults import UnitInformation
+from bayesmixed.meta._grid import coefficient_priors, standardised
+from bayesmixed.meta._row_weights import row_weights
 from bayesmixed.model import Model
 from bayesmixed.names import coords, dims, sd_name
 from bayesmixed.predictor import INTERCEPT
@@ -210,13 +213,29 @@ def fit_between(
         )  # fmt: skip
         tree, notes = fit.tree, fit.notes
     posterior = tree["posterior"].to_dataset()
-    effects, own = study_deviations(Fit(model.design, tree), settings.seed)
+    effects, tau2 = study_deviations(Fit(model.design, tree), settings.seed)
+    said = _shares(model.design, tau2)
     name = str(labels.name)
     dim = f"{name}_effect"
     posterior[f"u_{name}"] = (("chain", "draw", name, dim), effects[..., None])
     posterior = posterior.assign_coords({name: labels.to_numpy(), dim: [INTERCEPT]})
-    tree["posterior"] = xr.DataTree(posterior.assign_attrs(study=name, reliability=own))
+    tree["posterior"] = xr.DataTree(posterior.assign_attrs(study=name, **said))
     return tree, notes
+
+
+def _shares(design: Design, tau2: Floats) -> dict[str, Floats]:
+    """Each study's reliability and, where the estimate is linear, its weight; averages of draws."""
+    assert design.sampling_sd is not None
+    found = {"reliability": (tau2 / (tau2 + design.sampling_sd**2)).mean(axis=(0, 1))}
+    priors = {name: assigned.prior for name, assigned in assign_priors(design).items()}
+    raw, X = standardised(design, "mu")
+    try:
+        _, precision = coefficient_priors(design, "mu", raw, priors)
+    except PriorError:
+        return found
+    x = raw.T @ design.predictors["mu"].X.mean(axis=0)
+    total = (tau2 + design.sampling_sd**2).reshape(-1, len(X))
+    return found | {"weight": row_weights(X, x, precision, total)}
 
 
 def _grid_tree(design: Design, settings: Settings) -> xr.DataTree:
@@ -241,7 +260,7 @@ def _grid_tree(design: Design, settings: Settings) -> xr.DataTree:
 
 
 def study_deviations(fit: Fit, seed: int | None) -> tuple[Floats, Floats]:
-    r"""Draws of the studies' deviations from their regression, and their reliabilities.
+    r"""Draws of the studies' deviations from their regression, and of their variances.
 
     Given a study's precision :math:`\lambda` they are normal, as in any meta-analysis with
     :math:`\tau^2 / \lambda`; that is drawn from its own distribution by its distribution function
@@ -256,8 +275,8 @@ def study_deviations(fit: Fit, seed: int | None) -> tuple[Floats, Floats]:
     Returns
     -------
     u : array, shape (chain, draw, study)
-    own : array, shape (study,)
-        Share of a study's own data in its effect, averaged over the draws.
+    tau2 : array, shape (chain, draw, study)
+        The variance between studies that each has; under Student's t that of its own normal.
     """
     design, rng = fit.design, np.random.default_rng(seed)
     values = {n: design.links[n].inverse(v) for n, v in fit.parameters().items()}
@@ -269,7 +288,7 @@ def study_deviations(fit: Fit, seed: int | None) -> tuple[Floats, Floats]:
         tau2 = tau2 * np.exp(-log_lambda)
     own = tau2 / (tau2 + sigma**2)
     u = own * (y - mu) + np.sqrt(own) * sigma * rng.normal(size=mu.shape)
-    return u, own.mean(axis=(0, 1))
+    return u, tau2
 
 
 def _draw_log_precision(

@@ -212,7 +212,7 @@ def _independent(Z: Floats, y: Floats, T: Floats, W: Floats, w: Floats) -> float
     for j in range(Z.shape[1]):
         W[:, j] = Z[:, j]
         _solve(S, W[:, j])
-    return total
+    return float(total)
 
 
 @njit(error_model="numpy")
@@ -246,7 +246,7 @@ def _marginal(y: Floats, Z: Floats, starts: Any, precision: Floats, T: Floats, d
             _solve(information, half[:, j])
         dG += 0.5 * (np.outer(score, score) - A + half.T @ half)
     dT[:] = 2.0 * (dG @ T)
-    return value
+    return float(value)
 
 
 @njit(error_model="numpy")
@@ -271,7 +271,7 @@ def log_density(x: Floats, gradient: Floats, where: Any) -> float:
         gradient[j] += slope[j] * (dT[j] @ L[j])
         dT[j] *= tau[j]
     backward(x[count:], count, eta, L, dT, gradient[count:])
-    return value
+    return float(value)
 
 
 _DOUBLES = ctypes.POINTER(ctypes.c_double)

@@ -100,7 +100,8 @@ class LocationScale:
     @property
     def tau_median(self) -> float:
         """Median of tau at `z`."""
-        middle, (at, *others) = float(self.offset.mean()), np.flatnonzero(np.abs(self.z) > 1e-9)
+        middle = float(self.offset.mean())
+        at, *others = np.flatnonzero(np.abs(self.z) > 1e-9).tolist()
         if not others:
             log_tau = self.z[at] * quantile(self.lattice.axes[at], self.lattice.margin(at), 0.5)
         else:

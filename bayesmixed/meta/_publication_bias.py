@@ -21,6 +21,7 @@ from bayesmixed.meta._bias_models import Bias, NoBias, Selection, SmallStudy, de
 from bayesmixed.meta._bias_pictures import posterior_picture, weight_picture
 from bayesmixed.meta._estimates import COLUMNS, PROBS, Synthesis, read
 from bayesmixed.meta._grid import grid_posterior
+from bayesmixed.meta._reference_priors import is_proper
 from bayesmixed.predictor import INTERCEPT
 from bayesmixed.reports._report import Report
 
@@ -183,6 +184,11 @@ def _studies(fit: Fit, found: Synthesis, sign: float) -> Studies:
     if precision == 0:
         raise PriorError(
             "A flat prior of mu has no marginal likelihood; give meta_analysis a normal one."
+        )
+    if not is_proper(grid.prior):
+        raise PriorError(
+            "An improper prior of tau has no marginal likelihood; give meta_analysis a proper one, "
+            'such as priors={"tau": Prior("HalfNormal", sigma=0.5)}.'
         )
     if len(grid.regression.y) < 3:
         raise DataError("Of two studies nothing can be said of publication bias; three are needed.")

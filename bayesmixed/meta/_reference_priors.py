@@ -25,7 +25,7 @@ type LogDensity = Callable[[Floats, Floats], Floats]
 
 def _log_information(tau: Floats, v: Floats) -> Floats:
     """Logarithm of what each study tells of tau, tau / (v + tau^2), without overflow."""
-    return np.log(tau) - np.logaddexp(np.log(v), 2 * np.log(tau))
+    return np.asarray(np.log(tau) - np.logaddexp(np.log(v), 2 * np.log(tau)))
 
 
 def _jeffreys(tau: Floats, v: Floats) -> Floats:

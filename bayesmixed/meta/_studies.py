@@ -53,7 +53,8 @@ def study_effects(fit: Fit) -> Report:
     ----------
     .. [1] The derivative of mu with respect to the study's effect: Röver (2020), J. Stat. Softw.
        93(6), section 2.12. Of several levels: row sums of the precision matrix, as metafor's
-       ``weights(fit, type="rowsum")``. Of counts: with the normal approximation at every draw
+       ``weights(fit, type="rowsum")``. Under Student's t: given the variance of the normal that
+       each study's effect is from. Of counts: with the normal approximation at every draw
        (Breslow & Clayton 1993, J. Am. Stat. Assoc. 88:9).
 
     Examples

@@ -56,14 +56,15 @@ def weights_of(found: Synthesis) -> Floats | None:
     Returns
     -------
     array or None
-        None where a coefficient's prior is not normal, or effects between studies are not normal
-        with one tau, so that the estimate is not linear.
+        None where a coefficient's prior is not normal, so that the estimate is not linear.
     """
     design, posterior = found.design, found.fit.posterior
     predictor = design.predictors["mu"]
     priors = {name: assigned.prior for name, assigned in assign_priors(design).items()}
     if any(p.name == "tau" for p in design.family.parameters):
-        return None
+        # Found when each study's variance was drawn.
+        known = posterior.attrs.get("weight")
+        return None if known is None else np.atleast_1d(known)
     raw, X = standardised(design, "mu")
     try:
         _, precision = coefficient_priors(design, "mu", raw, priors)
