@@ -141,6 +141,16 @@ def test_text_is_read_however_it_is_packed(name, how, table, tmp_path):
     assert "180 rows" in run("check", tmp_path / name, FORMULA).output
 
 
+def test_a_folder_that_cannot_be_made_is_named(monkeypatch, capsys):
+    def fail() -> None:
+        raise FileNotFoundError(2, "No such file or directory", "/nowhere/x")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().err == "Error: /nowhere/x: No such file or directory.\n"
+
+
 def test_correlated_groups_in_a_model_file(tmp_path):
     (tmp_path / "model.toml").write_text(
         'dataset = "orthodont"\nformula = "distance ~ age + (1 | Subject) + (1 | Subject:age)"\n'
