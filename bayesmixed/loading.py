@@ -67,7 +67,9 @@ def load(
         with xr.open_datatree(target, engine="h5netcdf") as opened:
             tree = opened.load()
     except (OSError, ValueError) as error:
-        raise StorageError(f"{target} cannot be read as netCDF: {error}") from error
+        raise StorageError(
+            f"{target} is not a saved fit; it cannot be read as netCDF: {error}"
+        ) from error
     if "kind" in tree.attrs:
         # For type checkers a `Fit`, as most files hold one.
         other: Any = restored(tree)

@@ -141,6 +141,27 @@ def test_text_is_read_however_it_is_packed(name, how, table, tmp_path):
     assert "180 rows" in run("check", tmp_path / name, FORMULA).output
 
 
+def test_a_folder_that_cannot_be_made_is_named(monkeypatch, capsys):
+    def fail() -> None:
+        raise FileNotFoundError(2, "No such file or directory", "/nowhere/x")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().err == "Error: /nowhere/x: No such file or directory.\n"
+
+
+def test_correlated_groups_in_a_model_file(tmp_path):
+    (tmp_path / "model.toml").write_text(
+        'dataset = "orthodont"\nformula = "distance ~ age + (1 | Subject) + (1 | Subject:age)"\n'
+        '[covariances."Subject:age"]\nstructure = "AR1"\ntime = "age"\nwithin = "Subject"\n'
+    )
+    result = run("check", tmp_path / "model.toml")
+    assert result.exit_code == 0, result.output
+    assert "covariance of Subject:age: AR1" in result.output
+    assert "phi_Subject:age" in result.output
+
+
 def test_the_version_is_said():
     result = run("--version")
     assert (result.exit_code, result.output) == (0, f"bayesmixed {bm.__version__}\n")
@@ -169,6 +190,8 @@ def test_the_version_is_said():
         (["check", "residual.toml"], "Did you mean 'heterogeneous'"),
         (["check", "lacking.toml"], "[residual] lacks within"),
         (["check", "bands.toml"], "bands = '2' must be a whole number"),
+        (["check", "related.toml"], "must be a table with a structure"),
+        (["check", "related2.toml"], "[covariances.Subject] lacks time, within"),
         (["datasets", "sleepstudies"], "Did you mean 'sleepstudy'"),
     ],
 )
@@ -188,6 +211,8 @@ def test_what_cannot_be_used_is_said(arguments, message, table, tmp_path, monkey
     residual += 'within = "Subject"\n'
     (tmp_path / "residual.toml").write_text(f"{start}{residual}heterogenous = true")
     residual = residual.replace("AR1", "Toeplitz")
+    (tmp_path / "related.toml").write_text(f'{start}[covariances]\nSubject = "AR1"')
+    (tmp_path / "related2.toml").write_text(f'{start}[covariances.Subject]\nstructure = "AR1"')
     (tmp_path / "bands.toml").write_text(f'{start}{residual}bands = "2"')
     result = run(*arguments)
     assert isinstance(result.exception, bm.BayesmixedError)

@@ -60,7 +60,10 @@ def main() -> None:
         # An OSError names a file or folder that cannot be written.
         # Lines as they are, so that a caret stands under its spot.
         console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"Error: {error}", markup=False)
+        said = str(error)
+        if isinstance(error, OSError) and error.filename:
+            said = f"{error.filename}: {error.strerror}."
+        console.print(f"Error: {said}", markup=False)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

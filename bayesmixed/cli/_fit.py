@@ -61,17 +61,18 @@ def fit(
         raise bm.BayesmixedError(f"--out {out} is a file; name a folder.")
     out.mkdir(parents=True, exist_ok=True)
     file.write(out / "model.toml")
+    over = ", over an earlier fit" if (out / "fit.nc").exists() else ""
     found = model.fit(**file.sampling, progress=not quiet)
     found.save(out / "fit.nc")
     found.summary().to_csv(out / "summary.csv")
     console = Console(highlight=False, soft_wrap=True)
     if not quiet:
         console.print(str(found), "", sep="\n", markup=False)
-    console.print(f"Written to {out}: fit.nc, summary.csv, model.toml.", markup=False)
+    console.print(f"Written to {out}{over}: fit.nc, summary.csv, model.toml.", markup=False)
     if not found.converged:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            str(found.convergence), markup=False
-        )
+        # The whole verdict stands above, unless nothing was to be printed.
+        verdict = str(found.convergence) if quiet else "Not converged; the verdict above says more."
+        Console(stderr=True, highlight=False, soft_wrap=True).print(verdict, markup=False)
         raise typer.Exit(_NOT_CONVERGED)
 
 

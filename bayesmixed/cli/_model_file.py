@@ -17,6 +17,7 @@ import bayesmixed as bm
 from bayesmixed._errors import DataError, PriorError, lookup
 from bayesmixed.cli._residual import structure
 from bayesmixed.cli._table import read_table
+from bayesmixed.structure import Structure
 
 _TEXT: Mapping[str, type] = {
     "data": str,
@@ -28,7 +29,7 @@ _TEXT: Mapping[str, type] = {
     "sampling_sd": str,
     "center": bool,
 }
-_TABLES = ("hierarchy", "parameters", "priors", "residual", "sampling")
+_TABLES = ("hierarchy", "parameters", "priors", "residual", "covariances", "sampling")
 _SAMPLING: Mapping[str, tuple[type, ...]] = {
     "draws": (int,),
     "tune": (int,),
@@ -48,7 +49,7 @@ class ModelFile:
     values : mapping
         Keys ``data`` (a file) or ``dataset`` (one of the package's), ``formula``, ``family``,
         ``link``, ``missing``, ``sampling_sd``, ``center``, and tables ``hierarchy``,
-        ``parameters``, ``priors``, ``residual``.
+        ``parameters``, ``priors``, ``residual``, ``covariances`` (structures, by grouping).
     folder : Path
         What a relative path of the data starts from.
     sampling : mapping
@@ -144,6 +145,8 @@ class ModelFile:
             given["priors"] = {n: _prior(n, p) for n, p in given["priors"].items()}
         if "residual" in given:
             given["residual"] = structure(given["residual"])
+        if "covariances" in given:
+            given["covariances"] = {n: _related(n, c) for n, c in given["covariances"].items()}
         return bm.Model(given.pop("formula"), table, **given)
 
     def hint(self, model: bm.Model) -> str:
@@ -174,6 +177,17 @@ class ModelFile:
                 "with --out."
             )
         path.write_text(tomli_w.dumps(values), encoding="utf-8")
+
+
+def _related(group: str, values: Any) -> Structure:
+    """How the groups of a grouping are correlated."""
+    if not isinstance(values, dict):
+        raise DataError(
+            f"{group} = {values!r} in [covariances] must be a table with a structure, such as "
+            '{structure = "AR1", time = "year", within = "hospital"}. A known matrix is given in '
+            "Python."
+        )
+    return structure(values, f"covariances.{group}")
 
 
 def _prior(name: str, values: Any) -> bm.Prior:

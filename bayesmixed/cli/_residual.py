@@ -1,4 +1,4 @@
-"""The table ``[residual]`` of a model file as a structure."""
+"""A table of a model file, ``[residual]`` or one of ``[covariances]``, as a structure."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ _TOML: Mapping[type, tuple[tuple[type, ...], str]] = {
 }
 
 
-def structure(values: Mapping[str, Any]) -> Structure:
-    """A residual structure from ``structure = "AR1"`` and its fields.
+def structure(values: Mapping[str, Any], table: str = "residual") -> Structure:
+    """A structure from ``structure = "AR1"`` and its fields.
 
     Parameters
     ----------
     values : mapping
         The table as it was read.
+    table : str
+        Its name, for messages.
 
     Raises
     ------
@@ -37,7 +39,7 @@ def structure(values: Mapping[str, Any]) -> Structure:
     UnknownNameError
         If the structure or a key does not exist.
     """
-    _check_table(values, "residual", ("within",))
+    _check_table(values, table, ("within",))
     return structure_from(values)
 
 
