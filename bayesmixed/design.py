@@ -12,13 +12,7 @@ import pandas as pd
 
 from bayesmixed import expressions, formula
 from bayesmixed._errors import BayesmixedError, DataError, listed, unknown
-from bayesmixed.data import (
-    Missing,
-    Table,
-    alike,
-    select,
-    to_pandas,
-)
+from bayesmixed.data import Missing, Table, alike, select, to_pandas
 from bayesmixed.family import Family
 from bayesmixed.groups import Groups, parents, tree
 from bayesmixed.links import Link
@@ -383,7 +377,9 @@ def _check_row_effects(design: Design) -> None:
     )
     for predictor in design.predictors.values():
         for random in predictor.random:
-            related = random.between is not None and random.between.relates
+            between = random.between
+            # The independent part of a mixed covariance is one more variation of rows.
+            related = between is not None and between.relates and not between.mixed
             if len(random.groups.labels) == design.rows and not several and not related:
                 raise DataError(
                     f"Every row is its own group of {random.name!r}, and family "

@@ -109,3 +109,11 @@ def test_a_fit_with_a_learnt_share_is_kept(tmp_path) -> None:
     assert again.spec.covariances == fit.spec.covariances
     drawn = bm.posterior_predictive(again, seed=1, groups="new")
     assert np.isfinite(drawn.tree["posterior_predictive"]["y"]).all()
+
+
+def test_an_independent_part_of_single_rows_is_refused_beside_a_residual() -> None:
+    data = pd.DataFrame({"area": SEEN, "y": np.arange(7.0)})
+    given = {"covariances": {"area": bm.bym2(MAP)}}
+    with pytest.raises(bm.BayesmixedError, match="own group"):
+        bm.Model("y ~ 1 + (1 | area)", data, **given)
+    bm.Model("y ~ 1 + (1 | area)", data, family="poisson", **given)
