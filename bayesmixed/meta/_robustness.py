@@ -25,6 +25,7 @@ from bayesmixed.meta._grid import GridPosterior, tau_prior_of
 from bayesmixed.meta._heavy_tailed import HeavyTailed
 from bayesmixed.meta._heterogeneity import Density
 from bayesmixed.meta._location_scale import LocationScale
+from bayesmixed.meta._mixture import NormalMixture
 from bayesmixed.meta._reference_priors import is_proper
 from bayesmixed.meta._sensitivity import (
     ROEVER,
@@ -36,6 +37,7 @@ from bayesmixed.meta._sensitivity import (
     tau_words,
 )
 from bayesmixed.meta._subsets import stratified
+from bayesmixed.meta._t_mixture import StudentTMixture
 from bayesmixed.names import sd_name
 from bayesmixed.priors import Prior
 from bayesmixed.reports._report import Report
@@ -236,6 +238,7 @@ def _report(found: Synthesis, grids: Mapping[str, TauPosterior]) -> Report:
 def _row(posterior: TauPosterior, x: np.ndarray) -> dict[str, float]:
     """What there is to say of one prior."""
     v = posterior.regression.typical_variance
+    new: NormalMixture | StudentTMixture
     if isinstance(posterior, GridPosterior):
         effect, new = posterior.effect(x), posterior.prediction(x)
         numbers, above = from_mixture(effect)[0], float(effect.sf(0.0)[0])
