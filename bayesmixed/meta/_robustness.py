@@ -16,6 +16,7 @@ from bayesmixed.meta._defaults import unit_information
 from bayesmixed.meta._empirical import COMPARISON, rhodes_prior, turner_prior
 from bayesmixed.meta._estimates import (
     COLUMNS,
+    Marginal,
     Synthesis,
     from_mixture,
     read,
@@ -208,6 +209,7 @@ def _report(found: Synthesis, grids: Mapping[str, TauPosterior]) -> Report:
         coords={"prior of tau": list(grids)},
     ).to_dataset(name="mu")  # fmt: skip
     at = " at the mean moderators of all studies" if len(x) > 1 else ""
+    new = " but in (new), of 4,000 draws" if isinstance(found, Marginal) else ""
     return Report(
         "Robustness to the prior of tau",
         table,
@@ -217,8 +219,8 @@ def _report(found: Synthesis, grids: Mapping[str, TauPosterior]) -> Report:
         f"{tau_words(found)}, and of I2; 95 % equal-tailed interval of a new study's effect (new); "
         "P(mu > 0), a posterior probability; log_BF: logarithm of the Bayes factor of the prior "
         f"against that of the fit. U, the unit-information sd: {_unit(found):.3g}. Computed by "
-        "quadrature, without Monte Carlo error; the priors of the coefficients are those "
-        "of the fit.",
+        f"quadrature, without Monte Carlo error{new}; the priors of the coefficients are those of "
+        "the fit.",
         (
             "Where rows differ in what is to be concluded, the studies alone do not decide it.",
             "An improper uniform prior has no Bayes factor.",
