@@ -116,6 +116,29 @@ def test_moderators_agree_with_a_regression_of_odds_ratios(moderated):
         assert one.loc[mine, "sd"] == pytest.approx(other.loc[its, "sd"], rel=0.15)
 
 
+@pytest.mark.parametrize("baseline", ["random", "fixed"])
+def test_two_studies_and_a_moderator(baseline):
+    """As many coefficients as studies: the priors decide, as they do of log odds ratios."""
+    two = pd.DataFrame(
+        {"study": ["a", "b"], "ai": [15, 32], "n1i": [100, 120], "ci": [21, 20], "n2i": [98, 125]}
+    )
+    two["x"] = [0.0, 1.0]
+    options = {"moderators": "~ x", "seed": 1}
+    fit = bm.meta_counts(two, **PEOPLE, baseline=baseline, progress=False, **options)
+    assert fit.converged, str(fit.convergence)
+    odds = bm.effect_sizes(two, "OR", ai="ai", n1i="n1i", ci="ci", n2i="n2i")
+    exact = bm.grid_posterior(bm.meta_analysis(odds, method="grid", draws=5, **options))
+    table = bm.pooled_effects(fit).table
+    slope = exact.coefficients[1]
+    # Arms of a hundred with 15 events or more: log odds are about normal.
+    for name, mean, sd in (
+        ("mu", exact.effect().mean[0], exact.effect().sd[0]),
+        ("beta[treat:x]", slope.mean[0], slope.sd[0]),
+    ):
+        assert table.loc[name, "mean"] == pytest.approx(mean, abs=0.15 * sd)
+        assert table.loc[name, "sd"] == pytest.approx(sd, rel=0.15)
+
+
 def test_reports_are_of_effects_not_of_baselines(people, catheters, tmp_path):
     fit = people["random"]
     table, studies = bm.pooled_effects(fit).table, bm.study_effects(fit)

@@ -29,6 +29,9 @@ TREATMENT = "treat"
 _BASELINE_SD = 2.5
 # tau is often near 0 here; more than this gave R-hat 1.02 and a third of the effective draws.
 _CENTRED = 0.3
+# Few studies say little of the sd of baselines and of tau, and smaller steps are needed near 0: two
+# studies had 2 to 14 divergences of 8,000 at 0.95, with moderators and without, and none at 0.99.
+_FEW, _ACCEPT_FEW, _ACCEPT = 5, 0.99, 0.95
 
 
 def meta_counts(
@@ -134,7 +137,8 @@ def meta_counts(
     family = "binomial" if binomial else "poisson"
     centered = {} if common and baseline == "fixed" else {study: _CENTRED}
     model = Model(formula, table, family, priors=defaults | own, centered=centered, missing="raise")
-    fit = model.fit(draws, tune, chains, seed, progress, target_accept=0.95)
+    accept = _ACCEPT_FEW if len(given) < _FEW else _ACCEPT
+    fit = model.fit(draws, tune, chains, seed, progress, target_accept=accept)
     notes = (*fit.notes, f"Default priors are scaled to the {unit}.")
     attributes: dict[str, Any] = {"measure": measure.name, "treatment": TREATMENT}
     attributes |= {"unit": str(unit), "unit_sd": unit.sd}

@@ -119,8 +119,8 @@ class HeavyTailed:
     def prediction(self) -> StudentTMixture:
         """Effect in a new study at `x`; its draws mixed."""
         beta, tau, nu = self.sample(_DRAWS, np.random.default_rng(_SEED))
-        moments = self.nu if self._nu is None else 0.0
-        return StudentTMixture(beta @ self.x, tau, nu, float(moments))
+        moments = self.nu if isinstance(self.nu, float) else 0.0
+        return StudentTMixture(beta @ self.x, tau, nu, moments)
 
     def average(self, draws: int, rng: np.random.Generator) -> Floats:
         """Draws of the average effect, shape (draws,)."""

@@ -49,7 +49,7 @@ class Outcomes:
         _check_correlation(rho, int(self.seen.sum(axis=1).max()))
         sd = np.sqrt(np.diagonal(self.V, axis1=1, axis2=2))
         both = self.seen[:, :, None] & self.seen[:, None, :]
-        V = rho * both * sd[:, :, None] * sd[:, None, :]
+        V = np.asarray(rho * both * sd[:, :, None] * sd[:, None, :], dtype=float)
         at = np.arange(len(self.outcomes))
         V[:, at, at] = sd**2
         return replace(self, V=V)

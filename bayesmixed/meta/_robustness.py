@@ -16,6 +16,7 @@ from bayesmixed.meta._defaults import unit_information
 from bayesmixed.meta._empirical import COMPARISON, rhodes_prior, turner_prior
 from bayesmixed.meta._estimates import (
     COLUMNS,
+    Marginal,
     Synthesis,
     from_mixture,
     read,
@@ -25,6 +26,7 @@ from bayesmixed.meta._grid import GridPosterior, tau_prior_of
 from bayesmixed.meta._heavy_tailed import HeavyTailed
 from bayesmixed.meta._heterogeneity import Density
 from bayesmixed.meta._location_scale import LocationScale
+from bayesmixed.meta._mixture import NormalMixture
 from bayesmixed.meta._reference_priors import is_proper
 from bayesmixed.meta._sensitivity import (
     ROEVER,
@@ -36,6 +38,7 @@ from bayesmixed.meta._sensitivity import (
     tau_words,
 )
 from bayesmixed.meta._subsets import stratified
+from bayesmixed.meta._t_mixture import StudentTMixture
 from bayesmixed.names import sd_name
 from bayesmixed.priors import Prior
 from bayesmixed.reports._report import Report
@@ -206,6 +209,7 @@ def _report(found: Synthesis, grids: Mapping[str, TauPosterior]) -> Report:
         coords={"prior of tau": list(grids)},
     ).to_dataset(name="mu")  # fmt: skip
     at = " at the mean moderators of all studies" if len(x) > 1 else ""
+    new = " but in (new), of 4,000 draws" if isinstance(found, Marginal) else ""
     return Report(
         "Robustness to the prior of tau",
         table,
@@ -215,8 +219,8 @@ def _report(found: Synthesis, grids: Mapping[str, TauPosterior]) -> Report:
         f"{tau_words(found)}, and of I2; 95 % equal-tailed interval of a new study's effect (new); "
         "P(mu > 0), a posterior probability; log_BF: logarithm of the Bayes factor of the prior "
         f"against that of the fit. U, the unit-information sd: {_unit(found):.3g}. Computed by "
-        "quadrature, without Monte Carlo error; the priors of the coefficients are those "
-        "of the fit.",
+        f"quadrature, without Monte Carlo error{new}; the priors of the coefficients are those of "
+        "the fit.",
         (
             "Where rows differ in what is to be concluded, the studies alone do not decide it.",
             "An improper uniform prior has no Bayes factor.",
@@ -236,6 +240,7 @@ def _report(found: Synthesis, grids: Mapping[str, TauPosterior]) -> Report:
 def _row(posterior: TauPosterior, x: np.ndarray) -> dict[str, float]:
     """What there is to say of one prior."""
     v = posterior.regression.typical_variance
+    new: NormalMixture | StudentTMixture
     if isinstance(posterior, GridPosterior):
         effect, new = posterior.effect(x), posterior.prediction(x)
         numbers, above = from_mixture(effect)[0], float(effect.sf(0.0)[0])
