@@ -69,7 +69,7 @@ def test_likelihood_at_the_estimates_is_that_of_r(name: str) -> None:
 def test_estimates_are_those_that_sas_printed(name: str) -> None:
     """-2 log likelihood to the printed digits; SAS stops where the third digit of it is settled.
 
-    Near the maximum the deviance is flat: 1e-4 of a variance changes it by about 1e-7.
+    Near the maximum the deviance is flat: 1e-4 of a variance changes it by less than 1e-6.
     """
     values, _ = _estimate(name, "ML")
     fit = at(_model(STRUCTURES[name]), **values)
