@@ -52,6 +52,10 @@ VARIANTS: Mapping[str, Case] = {
     "Toeplitz, 3 bands": ("y ~ x", bm.Toeplitz(time="visit", within="id", bands=3)),
     "Exponential, nugget": ("y ~ x", bm.Exponential(time="time", within="id", nugget=True)),
     "Matern 5/2": ("y ~ x", bm.Matern(time="time", within="id", smoothness=2.5)),
+    "Product": (
+        "y ~ x",
+        bm.Product(bm.Unstructured(time="part"), bm.AR1(time="turn"), within="id"),
+    ),
 }
 _RING = {i: [(i - 1) % 15, (i + 1) % 15] for i in range(15)}
 _ALIKE = pd.DataFrame(0.8 ** np.abs(np.subtract.outer(np.arange(15), np.arange(15))))
@@ -89,6 +93,8 @@ def frame() -> pd.DataFrame:
     made = pd.DataFrame({"id": np.repeat(np.arange(15), 4), "visit": np.tile(np.arange(4), 15)})
     made["time"] = made["visit"] + rng.uniform(0, 0.8, len(made))
     made["arm"] = np.where(made["id"] < 8, "a", "b")
+    # Two outcomes at two times each.
+    made["part"], made["turn"] = made["visit"] // 2, made["visit"] % 2
     made["x"] = rng.normal(size=len(made))
     made["y"] = rng.normal(size=len(made))
     made["n"] = rng.poisson(2, size=len(made))
@@ -229,7 +235,7 @@ def scalars(made: bm.Model, values: Values) -> dict[str, Any]:
             found[f"{name}[first]"] = v[..., 0, 0]
             found["line of first"] = v[..., 0, 0] + values["beta"][..., 0]
             found[f"{name}[last] / sd"] = v[..., -1, 0] / sd[..., 0]
-        elif name == "cor_residual":
+        elif name.startswith("cor_residual"):
             for i, j in combinations(range(v.shape[-1]), 2):
                 found[f"cor[{i},{j}]"] = v[..., i, j]
         elif v.ndim == values["beta"].ndim:

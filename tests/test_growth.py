@@ -67,7 +67,10 @@ def test_likelihood_at_the_estimates_is_that_of_r(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["un", "toep", "ar1"])
 def test_estimates_are_those_that_sas_printed(name: str) -> None:
-    """-2 log likelihood, variances and correlations to the printed digits."""
+    """-2 log likelihood to the printed digits; SAS stops where the third digit of it is settled.
+
+    Near the maximum the deviance is flat: 1e-4 of a variance changes it by less than 1e-6.
+    """
     values, _ = _estimate(name, "ML")
     fit = at(_model(STRUCTURES[name]), **values)
     printed = REFERENCE["published"]
@@ -81,8 +84,8 @@ def test_estimates_are_those_that_sas_printed(name: str) -> None:
         np.testing.assert_allclose(sd**2, printed["un"]["variance"], atol=6e-3)
         np.testing.assert_allclose(covariance, printed["un"]["covariance"], atol=6e-3)
     else:
-        np.testing.assert_allclose(sd[0] ** 2, printed[name]["variance"], atol=6e-5)
-        np.testing.assert_allclose(R[:3], printed[name]["correlation"], atol=6e-5)
+        np.testing.assert_allclose(sd[0] ** 2, printed[name]["variance"], rtol=2e-4)
+        np.testing.assert_allclose(R[:3], printed[name]["correlation"], atol=2e-4)
 
 
 def check_posterior(fit: Fit, name: str) -> None:

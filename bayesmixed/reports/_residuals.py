@@ -119,7 +119,7 @@ def residuals(fit: Fit, kind: Kind = "quantile", seed: int | None = None) -> Rep
         f"{_NAMES.get(kind, kind.capitalize())} residuals",
         table,
         xr.Dataset({"residual": ("row", values)}, coords={"row": table.index.to_numpy()}),
-        f"{_MEANING[kind]} {_condition(fit, kind)} {_summary(values, kind, draws, fit)}",
+        f"{_MEANING[kind]}{_condition(fit, kind)} {_summary(values, kind, draws, fit)}",
         (*_caveats(fit, kind, table), *convergence_caveats(fit)),
         (
             "Dunn & Smyth (1996), Journal of Computational and Graphical Statistics 5:236-244.",
@@ -192,11 +192,11 @@ def _weights(fit: Fit, log_likelihood: xr.DataArray) -> tuple[xr.DataArray, Floa
 
 
 def _condition(fit: Fit, kind: Kind) -> str:
-    """What else is known of a row."""
+    """What else is known of a row, as a further sentence."""
     series = fit.design.series
     if series is None or kind != "loo":
-        return "Each row given the effects of its own groups." if fit.design.groups else ""
-    return f"Each row given the other rows of its own {series.structure.within}."
+        return " Each row given the effects of its own groups." if fit.design.groups else ""
+    return f" Each row given the other rows of its own {series.structure.within}."
 
 
 def _summary(values: Floats, kind: Kind, draws: int, fit: Fit) -> str:
