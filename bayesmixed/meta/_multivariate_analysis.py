@@ -180,7 +180,7 @@ def multivariate_meta_analysis(
     priors : mapping of str to Prior, optional
         ``"mu"`` (Normal with ``mu=0``, or Flat) and ``"tau"`` for all outcomes, or
         ``"mu[<outcome>]"``, ``"tau[<outcome>]"`` for one; ``"rho"``, an LKJ prior. Unless given
-        N(0, 0.5 U) and half-normal(0.25 U) with U the unit-information sd of the outcome, as for
+        N(0, U) and half-normal(0.25 U) with U the unit-information sd of the outcome, as for
         `meta_analysis`, and LKJ(2).
     method : {"grid", "nuts"}, optional
         The grid for two outcomes, and NUTS for more, unless given.
@@ -264,7 +264,7 @@ def _priors(
         if unit is None:
             assumed = float(np.sqrt(_ASSUMED_SIZE * len(mine) / np.sum(1 / v)))
             unit = max(assumed, 4 * float(np.sqrt(np.mean(mine**2))))
-        mu = given.get(f"mu[{name}]", given.get("mu", Prior("Normal", mu=0, sigma=0.5 * unit)))
+        mu = given.get(f"mu[{name}]", given.get("mu", Prior("Normal", mu=0, sigma=unit)))
         values = dict(mu.parameters)
         if mu.distribution not in ("Normal", "Flat") or values.get("mu", 0.0) != 0:
             raise PriorError(f"The prior of mu is Normal with mu=0, or Flat; not {mu}.")

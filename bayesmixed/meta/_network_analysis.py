@@ -195,7 +195,7 @@ def network_meta_analysis(
         ``"d"``: of the effect of *every* treatment relative to every other (the same for all
         pairs, so that none is favoured), Normal with ``mu=0`` or Flat; ``"tau"``. Unless given
         N(0, U) and half-normal(0.25 U), with U the unit-information sd; for log odds ratios
-        N(0, 4) and half-normal(0.5).
+        N(0, 2) and half-normal(0.5).
     draws, chains, seed
         Stratified draws from the exact posterior.
     **columns : str
