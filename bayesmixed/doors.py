@@ -59,29 +59,8 @@ def build_spec(
     parsed = formula.parse(text)
     if parsed.response is None:
         raise BayesmixedError(f"The formula {text!r} has no outcome; write 'y ~ ...'.")
-    first = parsed.predictor
-    notes: tuple[str, ...] = ()
-    levels: tuple[str, ...] = ()
-    if hierarchy is not None:
-        if first.random:
-            raise BayesmixedError(
-                f"Random effects are given twice: {listed(first.random)} in the formula and a "
-                "hierarchy. Use one of the two."
-            )
-        terms, notes = hierarchy.terms(frame)
-        first = PredictorSpec(first.fixed, terms, first.offsets)
-        levels = tuple(name for name, _ in hierarchy.levels)
-    others = {name: formula.parse_predictor(code) for name, code in (parameters or {}).items()}
-    for name in others:
-        if family.parameter(name).support == "ordered":
-            raise BayesmixedError(
-                f"{name!r} cannot have a formula; predictors go into the model's."
-            )
-    if family.parameters[0].name in others:
-        raise BayesmixedError(
-            f"{family.parameters[0].name!r} is what the model's own formula is for; in parameters "
-            f"give formulas for {listed(p.name for p in family.parameters[1:])}."
-        )
+    first, levels, notes = _with_hierarchy(parsed.predictor, hierarchy, frame)
+    others = _others(family, parameters or {})
     related = covariances or {}
     if residual is not None:
         _check_residual(family, residual, "sigma" in others or sampling_sd is not None)
@@ -94,16 +73,7 @@ def build_spec(
             grouping = Grouping((residual.within, *residual.columns), PROCESS)
             first = replace(first, random=(*first.random, RandomTerm("1", grouping)))
             related, residual = {**related, PROCESS: residual}, None
-    given = dict(priors or {})
-    budget = given.pop(BUDGET, None)
-    for name, prior in given.items():
-        if not isinstance(prior, Prior):
-            raise PriorError(
-                f'The prior of {name!r} must be a Prior, such as Prior("Normal", mu=0,'
-                f" sigma=1), not {prior!r}."
-            )
-    if budget is not None and not isinstance(budget, VarianceBudget):
-        raise PriorError(f"{BUDGET!r} must be a VarianceBudget, not {budget!r}.")
+    given, budget = _chosen(priors or {})
     return ModelSpec(
         response=parsed.response,
         predictors={family.parameters[0].name: first, **others},
@@ -113,11 +83,59 @@ def build_spec(
         sampling_sd=sampling_sd,
         center=center,
         levels=levels,
-        priors={n: p for n, p in given.items() if isinstance(p, Prior)},
+        priors=given,
         budget=budget,
         residual=residual,
         covariances=_related(related, first),
     ), notes
+
+
+def _with_hierarchy(
+    first: PredictorSpec, hierarchy: Hierarchy | None, frame: pd.DataFrame
+) -> tuple[PredictorSpec, tuple[str, ...], tuple[str, ...]]:
+    """The predictor with the hierarchy's terms, the names of its levels, and notes."""
+    if hierarchy is None:
+        return first, (), ()
+    if first.random:
+        raise BayesmixedError(
+            f"Random effects are given twice: {listed(first.random)} in the formula and a "
+            "hierarchy. Use one of the two."
+        )
+    terms, notes = hierarchy.terms(frame)
+    levels = tuple(name for name, _ in hierarchy.levels)
+    return PredictorSpec(first.fixed, terms, first.offsets), levels, notes
+
+
+def _others(family: Family, parameters: Mapping[str, str]) -> dict[str, PredictorSpec]:
+    """Predictors of the family's other parameters."""
+    for name in parameters:
+        if family.parameter(name).support == "ordered":
+            raise BayesmixedError(
+                f"{name!r} cannot have a formula; predictors go into the model's."
+            )
+    if family.parameters[0].name in parameters:
+        raise BayesmixedError(
+            f"{family.parameters[0].name!r} is what the model's own formula is for; in parameters "
+            f"give formulas for {listed(p.name for p in family.parameters[1:])}."
+        )
+    return {name: formula.parse_predictor(code) for name, code in parameters.items()}
+
+
+def _chosen(priors: Priors) -> tuple[dict[str, Prior], VarianceBudget | None]:
+    """The user's priors by name, and the budget among them."""
+    given = dict(priors)
+    budget = given.pop(BUDGET, None)
+    found: dict[str, Prior] = {}
+    for name, prior in given.items():
+        if not isinstance(prior, Prior):
+            raise PriorError(
+                f'The prior of {name!r} must be a Prior, such as Prior("Normal", mu=0,'
+                f" sigma=1), not {prior!r}."
+            )
+        found[name] = prior
+    if budget is not None and not isinstance(budget, VarianceBudget):
+        raise PriorError(f"{BUDGET!r} must be a VarianceBudget, not {budget!r}.")
+    return found, budget
 
 
 def _related(
