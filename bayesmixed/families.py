@@ -11,7 +11,6 @@ Examples
 
 from __future__ import annotations
 
-import copyreg
 from collections.abc import Mapping
 from math import log as ln
 from math import pi
@@ -27,6 +26,7 @@ from bayesmixed.backend import Array
 from bayesmixed.between_studies import BETWEEN
 from bayesmixed.cumulative import ordinal
 from bayesmixed.family import Family, Parameter
+from bayesmixed.pickling import by_name
 from bayesmixed.priors import Prior
 
 _LOG_2PI = ln(2 * pi)
@@ -373,11 +373,4 @@ def get_family(family: str | Family) -> Family:
     return BETWEEN[family] if family in BETWEEN else lookup(FAMILIES, family, "family")
 
 
-def _by_name(family: Family) -> tuple[Any, ...]:
-    """How a family is pickled: the package's own by name, which the package tells by identity."""
-    if OURS.get(family.name) is family:
-        return get_family, (family.name,)
-    return copyreg.__newobj__, (Family,), vars(family)  # type: ignore[attr-defined]
-
-
-copyreg.pickle(Family, _by_name)
+by_name(Family, OURS, get_family)

@@ -23,6 +23,15 @@ from bayesmixed.links import Link
 from bayesmixed.priors import Prior, Support
 
 
+# Named functions, so that what has them can be pickled.
+def _one(_: float) -> float:
+    return 1.0
+
+
+def _as_it_is(y: Any) -> Any:
+    return y
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One parameter of a family.
@@ -57,7 +66,7 @@ class Parameter:
     links: tuple[Link, ...]
     support: Support = "real"
     prior: Callable[[float], Prior] | None = None
-    typical: Callable[[float], float] = lambda _: 1.0
+    typical: Callable[[float], float] = _one
 
 
 def _needs_no_trials(y: Any, trials: Any) -> Any:
@@ -137,14 +146,12 @@ class Family:
     simulate: Callable[..., Any]
     valid: Callable[[Any, Any], Any] = _needs_no_trials
     support: str = "a finite number"
-    working: Callable[[Any], Any] = lambda y: y
+    working: Callable[[Any], Any] = _as_it_is
     has_trials: bool = False
     is_categorical: bool = False
     row_effects: bool = False
-    kernels: Mapping[str, str] = field(default=MappingProxyType({}), compare=False)
-    information: Mapping[str, Callable[..., Array]] = field(
-        default=MappingProxyType({}), compare=False
-    )
+    kernels: Mapping[str, str] = field(default_factory=dict, compare=False)
+    information: Mapping[str, Callable[..., Array]] = field(default_factory=dict, compare=False)
     is_normal: bool = False
     reference: str = ""
 

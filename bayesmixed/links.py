@@ -11,16 +11,15 @@ Examples
 
 from __future__ import annotations
 
-import copyreg
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import pi, sqrt
 from types import MappingProxyType
-from typing import Any
 
 from bayesmixed import backend as bk
 from bayesmixed._errors import lookup
 from bayesmixed.backend import Array
+from bayesmixed.pickling import by_name
 
 
 @dataclass(frozen=True)
@@ -125,11 +124,4 @@ def get_link(link: str | Link) -> Link:
     return link if isinstance(link, Link) else lookup(LINKS, link, "link")
 
 
-def _by_name(link: Link) -> tuple[Any, ...]:
-    """How a link is pickled: the package's own by name, which the package tells by identity."""
-    if LINKS.get(link.name) is link:
-        return get_link, (link.name,)
-    return copyreg.__newobj__, (Link,), vars(link)  # type: ignore[attr-defined]
-
-
-copyreg.pickle(Link, _by_name)
+by_name(Link, LINKS, get_link)

@@ -385,8 +385,9 @@ class Model:
         return density_of(*parts, lambda: self.pymc)
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the log-density, which holds addresses in the memory of this process."""
-        return {k: v for k, v in vars(self).items() if k != "_density"}
+        """All but what is made of it: a log-density holds addresses in this process's memory."""
+        made = ("pymc", "_graph", "_density")
+        return {name: value for name, value in vars(self).items() if name not in made}
 
     def __str__(self) -> str:
         """The model in a few lines."""

@@ -163,15 +163,15 @@ def sample(density: LogDensity, settings: Settings) -> Draws:
             "wide or very narrow priors, or a link that allows impossible values, leave no valid "
             "starting point."
         ) from error
-    chains = zip(*trace.get_arrow_trace(), strict=True)
-    return _rectangle([_kept(*tables) for tables in chains], interrupted)
+    tables = zip(*trace.get_arrow_trace(), strict=True)
+    return _rectangle([_kept(x, stats, density.size) for x, stats in tables], interrupted)
 
 
-def _kept(draws: Any, statistics: Any) -> Chain:
+def _kept(draws: Any, statistics: Any, size: int) -> Chain:
     """A chain's draws (draws, size) and statistics after warm-up, from tables of Arrow's."""
     first = int(pyarrow.array(statistics.column("tuning")).to_numpy(False).sum())
     values = pyarrow.array(draws.column("x")).flatten().to_numpy()
-    return values.reshape((draws.num_rows, -1))[first:], {
+    return values.reshape((draws.num_rows, size))[first:], {
         ours: pyarrow.array(statistics.column(theirs)).to_numpy(False)[first:]
         for theirs, ours in _STATISTICS.items()
         if theirs in statistics.column_names
@@ -180,13 +180,12 @@ def _kept(draws: Any, statistics: Any) -> Chain:
 
 def _rectangle(kept: Sequence[Chain], interrupted: bool) -> Draws:
     """Keep the chains and the length that keep most of an interrupted run."""
-    x, statistics = zip(*kept, strict=True)
-    lengths = np.array([len(values) for values in x])
-    order = np.argsort(-lengths, kind="stable")
-    total = lengths[order] * np.arange(1, len(order) + 1)
-    best = int(total.argmax())
-    if not total[best]:
+    lengths = np.array([len(x) for x, _ in kept], dtype=int)
+    if not lengths.any():
         raise SamplingError("Sampling was interrupted during warm-up, before a draw was kept.")
+    x, statistics = zip(*kept, strict=True)
+    order = np.argsort(-lengths, kind="stable")
+    best = int((lengths[order] * np.arange(1, len(order) + 1)).argmax())
     chains, length = np.sort(order[: best + 1]), int(lengths[order[best]])
     return Draws(
         np.stack([x[c][:length] for c in chains]),

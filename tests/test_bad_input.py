@@ -26,7 +26,7 @@ def _nothing_is_built(monkeypatch):
     monkeypatch.setattr(build, "build_model", refuse)
     monkeypatch.setattr(graph, "log_density", refuse)
     monkeypatch.setattr(model, "run_density", refuse)
-    monkeypatch.setattr(model, "state", refuse)
+    monkeypatch.setattr(model, "density_of", refuse)
     monkeypatch.setattr("pymc.Model.__init__", refuse)
 
 

@@ -16,7 +16,8 @@ from made import from_priors
 from scipy import stats
 
 import bayesmixed as bm
-from bayesmixed.sample import Settings
+from bayesmixed._errors import SamplingError
+from bayesmixed.sample import Settings, _rectangle
 
 
 def test_posterior_follows_the_contract(sleepstudy):
@@ -181,6 +182,19 @@ def test_models_and_fits_can_be_sent_to_another_process(sleepstudy):
     assert _sent(own) == own
 
 
+def test_a_model_can_be_sent_after_its_graph_was_made():
+    data = bm.datasets.load("sleepstudy")
+    model = bm.Model("Reaction ~ Days + (1 | Subject)", data, family="student_t")
+    assert model.pymc is not None
+    assert _sent(model).design.spec == model.design.spec
+
+
+def test_a_family_of_ones_own_can_be_sent():
+    parameter = bm.Parameter("mu", (bm.links.identity,))
+    own = bm.Family("own", (parameter,), _same, _same, _same, _same)
+    assert _sent(own) == own
+
+
 def _sent(value):
     return pickle.loads(pickle.dumps(value))  # noqa: S301  made here
 
@@ -201,7 +215,7 @@ data = bm.datasets.load("dyestuff2")
 model = bm.Model("Yield ~ 1 + (1 | Batch)", data)
 model.fit(draws=10, tune=10, chains=2, progress=False)
 print("ready", flush=True)
-fit = model.fit(draws=5_000_000, tune=200, chains=2, seed=1, progress=False)
+fit = model.fit(draws=5_000_000, tune=200, chains=3, cores=2, seed=1, progress=False)
 print(fit.interrupted, fit.converged, fit.posterior.sizes["draw"] > 10)
 print(fit.convergence)
 path = fit.save("fit.nc")
@@ -215,12 +229,24 @@ def test_ctrl_c_returns_the_draws_so_far(tmp_path):
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    # Longer than compiling from the cache and warming up take; the run itself would take minutes.
+    # Longer than compiling from the cache and warming up take; the run itself would take minutes,
+    # and the third chain has not begun by then.
     threading.Timer(20, lambda: process.send_signal(signal.SIGINT)).start()
     lines = process.communicate(timeout=120)[0].splitlines()
     assert lines[0] == "True False True"
     assert "Sampling was interrupted: 2 chain(s)" in "\n".join(lines)
     assert lines[-1] == "True"
+
+
+def test_chains_that_had_not_begun_cost_no_draws():
+    begun = (np.ones((5, 3)), {"lp": np.zeros(5)})
+    waiting = (np.empty((0, 3)), {"lp": np.zeros(0)})
+    kept = _rectangle([begun, begun, waiting], interrupted=True)
+    assert kept.x.shape == (2, 5, 3)
+    assert kept.interrupted
+    for nothing in ([waiting], []):
+        with pytest.raises(SamplingError, match="before a draw was kept"):
+            _rectangle(nothing, interrupted=True)
 
 
 @pytest.mark.parametrize(
