@@ -72,16 +72,9 @@ class Between:
         return np.asarray(1 - phi + phi * self.variance)
 
     def among(self, K: Floats, posterior: xr.Dataset, draws: slice) -> Floats:
-        """The covariance of groups in some draws, from the known one; shape (draws or 1, n, n)."""
-        if not self.mixed:
-            return K[None]
+        """The covariance of groups in some draws where it is mixed, shape (draws, n, n)."""
         phi = posterior[self.share].to_numpy().ravel()[draws, None, None]
         return np.asarray((1 - phi) * np.eye(len(K)) + phi * K)
-
-    def matrices(self, posterior: xr.Dataset, draws: slice) -> Floats:
-        """The covariance of the groups of the fit in some draws (see `among`)."""
-        assert self.known is not None
-        return self.among(self.known, posterior, draws)
 
     @property
     def relates(self) -> bool:

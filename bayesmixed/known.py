@@ -76,7 +76,8 @@ class KnownCovariance:
         if not np.isfinite(matrix).all() or np.abs(matrix - matrix.T).max(initial=0) > 1e-8 * scale:
             raise DataError(f"The covariance of {group!r} is not finite and symmetric.")
         matrix = (matrix + matrix.T) / 2
-        least = _least(matrix)
+        # A Cholesky factor costs less than eigenvalues.
+        least = 0.0 if _triangle(matrix) is not None else float(np.linalg.eigvalsh(matrix)[0])
         if least < -1e-8 * scale or scale == 0.0:
             raise DataError(
                 f"The covariance of {group!r} is not one: its least eigenvalue is {least:.3g}. "
@@ -134,21 +135,23 @@ class KnownCovariance:
 
 def root_of(K: Floats) -> Floats:
     """F with F F' = K, shape (groups, rank): triangular where K has an inverse."""
-    if _least(K) > 0.0:
-        return np.asarray(np.linalg.cholesky(K))
+    triangle = _triangle(K)
+    if triangle is not None:
+        return triangle
     values, vectors = np.linalg.eigh(K)
     kept = values > _LEAST * values[-1]
     return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))
 
 
-def _least(K: Floats) -> float:
-    """The least eigenvalue where it may be 0 or below; else the least pivot, which costs less."""
+def _triangle(K: Floats) -> Floats | None:
+    """The Cholesky factor; None where K has no inverse, or none but for rounding."""
     try:
-        pivots = np.diagonal(np.linalg.cholesky(K)) ** 2
+        L = np.linalg.cholesky(K)
     except np.linalg.LinAlgError:
-        return float(np.linalg.eigvalsh(K)[0])
-    safe = len(K) and pivots.min() > _LEAST * K.diagonal().max()
-    return float(pivots.min()) if safe else 0.0
+        return None
+    pivots = np.diagonal(L) ** 2
+    safe = pivots.min(initial=np.inf) > _LEAST * K.diagonal().max(initial=0.0)
+    return np.asarray(L) if safe else None
 
 
 def text_of(label: Any) -> str:

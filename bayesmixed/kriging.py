@@ -24,15 +24,12 @@ from bayesmixed.data import check_columns
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.linpred import Whose, linear_predictor
-from bayesmixed.places import Alike, Places, alike
+from bayesmixed.places import Alike, Places, alike, in_runs
 from bayesmixed.rows import take
 from bayesmixed.subjects import correlations
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.intp]
-
-# Numbers in the correlations that are in memory at a time.
-_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -196,9 +193,7 @@ class Kriging:
         for each in self.patterns:
             at = np.searchsorted(rows, each.seen)
             m, count = len(each.times), len(each.coming)
-            step = max(1, _AT_ONCE // (m * (m + count)))
-            for first in range(0, total, step):
-                some = slice(first, min(first + step, total))
+            for some in in_runs(total, m * (m + count)):
                 yield each, some, correlations(fit, each.arm, each.times, some), e[some][:, at]
 
     def _seen(self, fit: Fit, rows: Integers, before: Mapping[str, Floats] | None) -> Floats:

@@ -18,6 +18,9 @@ from bayesmixed.series import Series
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.intp]
 
+# Numbers that are in memory at a time.
+_AT_ONCE = 4_000_000
+
 
 @dataclass(frozen=True)
 class Places:
@@ -121,6 +124,21 @@ def _by_subject(places: Places) -> dict[int, Integers]:
     cuts = np.flatnonzero(np.diff(places.who[order])) + 1
     parts: Sequence[Integers] = np.split(order, cuts) if len(order) else []
     return {int(places.who[rows[0]]): rows for rows in parts}
+
+
+def in_runs(draws: int, numbers: int) -> Iterator[slice]:
+    """Cut draws into runs that fit in memory.
+
+    Parameters
+    ----------
+    draws : int
+        How many there are, chains one after the other.
+    numbers : int
+        What each of them takes.
+    """
+    step = max(1, _AT_ONCE // max(1, numbers))
+    for first in range(0, draws, step):
+        yield slice(first, min(first + step, draws))
 
 
 def correlations(

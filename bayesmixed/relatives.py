@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -22,23 +22,21 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesmixed._errors import DataError
-from bayesmixed.conditional import draw, regression, root
+from bayesmixed.between import Between
+from bayesmixed.conditional import regression, root
 from bayesmixed.data import check_columns
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.groups import first_rows, group_keys
 from bayesmixed.known import KnownCovariance, text_of
 from bayesmixed.names import sd_name, suffix
-from bayesmixed.places import Places, alike, correlations
+from bayesmixed.places import Places, alike, correlations, in_runs
 from bayesmixed.predictor import RandomDesign
 from bayesmixed.series import Series
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.intp]
 type Matrices = Callable[[xr.Dataset, slice], Floats]
-
-# Numbers in the correlations that are in memory at a time.
-_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -51,14 +49,36 @@ class _Part:
         Positions among the groups of the fit.
     coming : array of int, shape (sets, coming)
         Positions among the new groups.
-    matrices : callable
+    matrices : callable, optional
         From a posterior and some of its draws to their correlations, those seen first; shape
-        (draws, n, n), or (1, n, n) where they are the same in all.
+        (draws, n, n).
+    same : array, shape (n, n), optional
+        Instead, where they are the same in all draws.
     """
 
     seen: Integers
     coming: Integers
-    matrices: Matrices
+    matrices: Matrices | None = None
+    same: Floats | None = None
+
+    def given(self, fit: Fit) -> Iterator[tuple[slice, Floats, Floats]]:
+        """Some draws, weights of the groups seen in them, and the covariance that is left.
+
+        Of arrays with one draw instead, where all draws have the same.
+        """
+        if self.same is not None:
+            yield slice(None), *self._once
+            return
+        assert self.matrices is not None
+        m, count = self.seen.shape[1] + self.coming.shape[1], len(self.coming)
+        for some in in_runs(_draws(fit), m * (m + count)):
+            P = self.matrices(fit.posterior, some)
+            yield some, *regression(P, self.coming.shape[1])
+
+    @cached_property
+    def _once(self) -> tuple[Floats, Floats]:
+        assert self.same is not None
+        return regression(self.same[None], self.coming.shape[1])
 
 
 @dataclass(frozen=True)
@@ -156,7 +176,8 @@ class Relatives:
             frame = design.table.frame.iloc[first]
             return replace(found, parts=tuple(_independent(between.series, random, frame)))
         every = np.arange(len(first))[None]
-        return replace(found, parts=(_Part(every[:, :0], every, between.matrices),))
+        assert between.known is not None
+        return replace(found, parts=(_among(between, between.known, every[:, :0], every),))
 
     @classmethod
     def _numbered(
@@ -187,18 +208,16 @@ class Relatives:
         """What is expected of the effects, shape (chain, draw, new group, effect)."""
         seen = self._seen(fit)
         found = np.zeros((len(seen), len(self.first), self.random.size))
-        for part, some, P in self._blocks(fit):
+        for part, some, weights, _ in self._given(fit):
             if part.seen.size:
                 for k in range(self.random.size):
-                    own = seen[some][:, part.seen, k]
-                    found[some, part.coming, k] = draw(P, own, part.coming.shape[1], None)
+                    found[some, part.coming, k] = seen[some][:, part.seen, k] @ weights
         return self._whole(fit, found * self._scale(fit)[..., None])
 
     def share(self, fit: Fit) -> Floats:
         """Variance that is left of effects with standard deviation 1, (chain, draw, new group)."""
         found = np.zeros((_draws(fit), len(self.first)))
-        for part, some, P in self._blocks(fit):
-            left = regression(P, part.coming.shape[1])[1]
+        for part, some, _, left in self._given(fit):
             found[some, part.coming] = np.diagonal(left, axis1=1, axis2=2)[:, None]
         return self._whole(fit, np.maximum(found, 0.0))
 
@@ -206,9 +225,8 @@ class Relatives:
         """Effects less what is expected of them, shape (chain, draw, new group, effect)."""
         z = rng.standard_normal((_draws(fit), len(self.first), self.random.size))
         found = np.zeros_like(z)
-        for part, some, P in self._blocks(fit):
-            half = root(regression(P, part.coming.shape[1])[1])
-            found[some, part.coming] = half[:, None] @ z[some][:, part.coming]
+        for part, some, _, left in self._given(fit):
+            found[some, part.coming] = root(left)[:, None] @ z[some][:, part.coming]
         if self.random.spreads is not None:
             return self._whole(fit, found * self._scale(fit)[..., None])
         factor = root(covariance_of_effects(fit, self.random, self.tail))
@@ -241,14 +259,11 @@ class Relatives:
         sd = fit.posterior[sd_name(self.tail, self.random.name)].to_numpy()
         return np.asarray(sd.reshape((-1, sd.shape[-1])))
 
-    def _blocks(self, fit: Fit) -> Iterator[tuple[_Part, slice, Floats]]:
-        """Groups that are alike, some draws, and their correlations."""
+    def _given(self, fit: Fit) -> Iterator[tuple[_Part, slice, Floats, Floats]]:
+        """Groups that are alike, and what `_Part.given` says of them."""
         for part in self.parts:
-            m, count = part.seen.shape[1] + part.coming.shape[1], len(part.coming)
-            step = max(1, _AT_ONCE // (m * (m + count)))
-            for first in range(0, _draws(fit), step):
-                some = slice(first, min(first + step, _draws(fit)))
-                yield part, some, part.matrices(fit.posterior, some)
+            for some, weights, left in part.given(fit):
+                yield part, some, weights, left
 
     def _whole(self, fit: Fit, values: Floats) -> Floats:
         return np.asarray(values.reshape((*_sizes(fit), *values.shape[1:])))
@@ -324,12 +339,15 @@ def _known(
     every = [*random.groups.labels.tolist(), *(keys[i] for i in coming)]
     at = [place[text_of(label)] for label in every]
     K = covariance.matrix[np.ix_(at, at)]
-    yield _Part(seen[None], coming[None], partial(_among, K, random))
-
-
-def _among(K: Floats, random: RandomDesign, posterior: xr.Dataset, draws: slice) -> Floats:
     assert random.between is not None
-    return random.between.among(K, posterior, draws)
+    yield _among(random.between, K, seen[None], coming[None])
+
+
+def _among(between: Between, K: Floats, seen: Integers, coming: Integers) -> _Part:
+    """Groups whose known covariance is K, those seen first."""
+    if not between.mixed:
+        return _Part(seen, coming, same=K)
+    return _Part(seen, coming, partial(between.among, K))
 
 
 def _sizes(fit: Fit) -> tuple[int, int]:

@@ -392,3 +392,34 @@ def test_a_singular_matrix_has_a_factor() -> None:
     F = root_of(K.among(["c", "a", "b"], "area"))
     assert F.shape == (3, 2)
     np.testing.assert_allclose(F @ F.T, K.matrix[np.ix_([2, 0, 1], [2, 0, 1])], atol=1e-12)
+
+
+def _grid(rows: int, columns: int, ring: bool = False) -> dict[int, list[int]]:
+    """Areas in rows and columns, each next to those beside, above and below it."""
+    at = np.arange(rows * columns).reshape(rows, columns)
+    beside = [*np.stack([at[:, :-1], at[:, 1:]], axis=-1).reshape(-1, 2)]
+    beside += [*np.stack([at[:-1], at[1:]], axis=-1).reshape(-1, 2)]
+    beside += [np.array([at[0, -1], at[0, 0]])] if ring else []
+    near: dict[int, list[int]] = {int(i): [] for i in at.flat}
+    for i, j in beside:
+        near[int(i)].append(int(j))
+        near[int(j)].append(int(i))
+    return near
+
+
+@pytest.mark.parametrize("n", range(3, 13))
+def test_maps_of_every_shape_have_a_factor(n: int) -> None:
+    """The least eigenvalue is 0 but for rounding, which may be just above it."""
+    maps = [_grid(1, n), _grid(1, n, ring=True), *(_grid(n, m) for m in range(3, n + 1))]
+    for near in maps:
+        K = bm.neighbours(near).to_numpy()
+        F = root_of(K)
+        assert F.shape == (len(K), len(K) - 1)
+        np.testing.assert_allclose(F @ F.T, K, atol=1e-9 * K.max())
+
+
+def test_a_path_of_areas_can_be_sampled() -> None:
+    path = bm.neighbours(_grid(1, 3))
+    data = pd.DataFrame({"n": [3, 5, 2, 4, 0, 6], "area": [0, 1, 2] * 2})
+    model = bm.Model("n ~ 1 + (1 | area)", data, family="poisson", covariances={"area": path})
+    assert model.pymc["z_area"].eval().shape == (2, 1)

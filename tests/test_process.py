@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import bayesmixed as bm
+from bayesmixed import places
 from bayesmixed.fit import Fit
+from bayesmixed.reports._average_row import average_row
+from bayesmixed.reports._process_effect import process_effect
 from tests import made
 
 AR1 = bm.AR1(time="period", within="subject")
@@ -237,6 +242,28 @@ def test_a_design_effect_of_a_yes_no_process_is_its_correlation(epil: pd.DataFra
     plain = made.at(twice, sd_subject=1.5 * 0.7**0.5, sd_half=1.5 * 0.3**0.5, beta=-0.4)
     rho = bm.icc(plain, "response").table.loc[("subject", "response"), "mean"]
     assert effect == pytest.approx(1 + rho, rel=1e-6)
+
+
+def test_design_effects_of_long_series_fit_in_memory(monkeypatch) -> None:
+    """All correlations of the 500 draws would take 40 MB, and what their pairs make 100 MB more."""
+    data = pd.DataFrame({"person": np.repeat([1, 2], 100), "day": np.tile(np.arange(100), 2)})
+    data["n"] = np.arange(200) % 3
+    model = bm.Model("n ~ 1", data, family="poisson", residual=bm.AR1(time="day", within="person"))
+    fit = made.from_priors(model, 250, sd_process=(0.2, 0.9))
+    process = next(r for r in fit.design.predictors["mu"].random if r.name == "process")
+    rows, cluster = average_row(fit), data["person"].to_numpy()
+    monkeypatch.setattr(places, "_AT_ONCE", 400_000)
+    tracemalloc.start()
+    found = process_effect(fit, rows, process, cluster).ravel()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
+    sd, phi, beta = (fit.posterior[n].to_numpy().ravel() for n in ("sd_process", "phi", "beta"))
+    lag = np.arange(1, 100)[:, None]
+    m = np.exp(beta + sd**2 / 2)
+    pairs = ((1 - lag / 100) * np.expm1(sd**2 * phi**lag)).sum(axis=0)
+    exact = 1 + 2 * pairs / (np.expm1(sd**2) + 1 / m)
+    np.testing.assert_allclose(found, exact, rtol=1e-7)
 
 
 def test_contrasts_of_arms_take_each_with_its_own_sd(epil: pd.DataFrame) -> None:

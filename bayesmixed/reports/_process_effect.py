@@ -9,7 +9,7 @@ Der Kiureghian 1986, Probabilistic Engineering Mechanics 1:105).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bayesmixed.fit import Fit
 from bayesmixed.linpred import LinearPredictor
 from bayesmixed.names import sd_name
-from bayesmixed.places import Places, alike, correlations
+from bayesmixed.places import Alike, Places, alike, correlations, in_runs
 from bayesmixed.predictor import RandomDesign
 from bayesmixed.quadrature import STEPS, nodes
 from bayesmixed.reports._average_row import AverageRow
@@ -47,6 +47,15 @@ class _Classes:
     variance: Floats
     outcome: Floats
     terms: Floats
+
+    def of(self, draws: slice) -> _Classes:
+        """The same in some draws."""
+        return replace(
+            self,
+            variance=self.variance[:, draws],
+            outcome=self.outcome[:, draws],
+            terms=self.terms[..., draws],
+        )
 
     def covariance(self, shared: Floats, one: Integers, other: Integers) -> Floats:
         """Of outcomes of rows of two classes each whose predictors have these covariances.
@@ -90,25 +99,26 @@ def process_effect(fit: Fit, rows: AverageRow, process: RandomDesign, cluster: I
     indices = [r.groups.index for r in groups.values()]
     apart = _counts(indices, cluster, of_row, len(sd))
     variances = {mask: _sum(own, mask, alone) for mask in apart}
-    for same, P in _within(fit, process):
-        m = same.shape[1]
+    for each in _series(fit, process):
+        m, same = len(each.times), process.first[each.coming]
         at, to = np.triu_indices(m, 1)
         one, other = of_row[same[0, at]], of_row[same[0, to]]
-        masks = sum(
-            (1 << k) * (index[same[:, at]] == index[same[:, to]]) for k, index in enumerate(indices)
-        ) + np.zeros((len(same), len(at)), dtype=np.intp)
-        for mask in np.unique(masks):
-            count = (masks == mask).sum(axis=0)
-            shared = variances[mask] + sd[one] * sd[other] * P[:, at, to].T
-            pairs += 2 * count @ classes.covariance(shared, one, other)
+        counts = _masks(indices, same[:, at], same[:, to])
+        for mask, count in counts.items():
             np.subtract.at(apart[mask], (one, other), count)
             np.subtract.at(apart[mask], (other, one), count)
+        for some in in_runs(len(alone), m * m):
+            own_sd, here = sd[:, some], classes.of(some)
+            along = own_sd[one] * own_sd[other] * _correlations(fit, process, each, some, at, to)
+            for mask, count in counts.items():
+                shared = variances[mask][some] + along
+                pairs[some] += 2 * count @ here.covariance(shared, one, other)
     every = np.arange(len(sd))
     one, other = (each.ravel() for each in np.meshgrid(every, every, indexing="ij"))
     for mask, count in apart.items():
-        if mask and count.any():
-            shared = np.broadcast_to(variances[mask], (len(one), len(alone)))
-            pairs += count.ravel() @ classes.covariance(shared, one, other)
+        for some in in_runs(len(alone), len(one)) if mask and count.any() else ():
+            shared = np.broadcast_to(variances[mask][some], (len(one), len(alone[some])))
+            pairs[some] += count.ravel() @ classes.of(some).covariance(shared, one, other)
     return np.asarray((1 + pairs / alone).reshape(rows.outcome_variance().shape[:2]))
 
 
@@ -159,15 +169,26 @@ def _counts(
     return exactly
 
 
-def _within(fit: Fit, process: RandomDesign) -> Iterator[tuple[Integers, Floats]]:
-    """Rows (series, m) of series measured alike, and their correlations."""
+def _masks(indices: list[Integers], one: Integers, other: Integers) -> dict[int, NDArray[np.int64]]:
+    """In how many series (series, pairs) each pair of rows shares exactly some groupings."""
+    masks = np.zeros(one.shape, dtype=np.intp)
+    for k, index in enumerate(indices):
+        masks += (1 << k) * (index[one] == index[other])
+    return {int(mask): (masks == mask).sum(axis=0) for mask in np.unique(masks)}
+
+
+def _series(fit: Fit, process: RandomDesign) -> Iterator[Alike]:
+    """Series measured alike; what is to come are places in `process.first`."""
     assert process.between is not None
-    series, design = process.between.series, fit.design
+    places = Places.of(process.between.series, fit.design.table.frame.iloc[process.first])
+    return alike(Places(places.who[:0], places.arm[:0], places.times[:0]), places)
+
+
+def _correlations(
+    fit: Fit, process: RandomDesign, each: Alike, some: slice, at: Integers, to: Integers
+) -> Floats:
+    """Of pairs of rows of a series, shape (pairs, draws)."""
+    assert process.between is not None
+    series, named = process.between.series, process.between.named
     assert series is not None
-    rows = process.first
-    places = Places.of(series, design.table.frame.iloc[rows])
-    none = Places(places.who[:0], places.arm[:0], places.times[:0])
-    for each in alike(none, places):
-        named = process.between.named
-        P = correlations(series, fit.posterior, each.arm, each.times, slice(None), named)
-        yield rows[each.coming], P
+    return correlations(series, fit.posterior, each.arm, each.times, some, named)[:, at, to].T

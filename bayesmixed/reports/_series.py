@@ -13,13 +13,11 @@ from bayesmixed.fit import Fit
 from bayesmixed.groups import parents
 from bayesmixed.kriging import Kriging
 from bayesmixed.linpred import covariance, linear_predictor
+from bayesmixed.places import in_runs
 from bayesmixed.subjects import correlations
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.intp]
-
-# Numbers that are in memory at a time.
-_AT_ONCE = 4_000_000
 
 
 def whole_series(design: Design, index: Integers) -> bool:
@@ -93,9 +91,7 @@ def _blocks(piece: Fit, width: int) -> Iterator[tuple[slice, Integers, Floats, F
     sigma = np.broadcast_to(sigma.reshape(-1, sigma.shape[-1]), (total, len(design.y)))
     for each in Kriging.of(design, design).patterns:
         m, rows = len(each.times), each.coming
-        step = max(1, _AT_ONCE // (m * (m + len(rows) * width)))
-        for first in range(0, total, step):
-            some = slice(first, min(first + step, total))
+        for some in in_runs(total, m * (m + len(rows) * width)):
             yield some, rows, sigma[some][:, rows], correlations(piece, each.arm, each.times, some)
 
 
