@@ -10,6 +10,7 @@ import xarray as xr
 import bayesmixed as bm
 from bayesmixed.fit import Fit
 from bayesmixed.linpred import linear_predictor
+from bayesmixed.reports._prior_density import log_priors
 from tests import made
 
 STRUCTURES = (
@@ -226,3 +227,24 @@ def test_relatives_that_have_no_data_are_predicted_from_those_that_have() -> Non
     assert found.variance["mu"][1, 1, 1] == 0
     with pytest.raises(bm.BayesmixedError, match="not in the fit"):
         bm.predict(fit, new.assign(id="stranger"))
+
+
+RELATED = {
+    "process": {"formula": "y ~ 1", "residual": STRUCTURES[0]},
+    "process by arm": {"formula": "y ~ 1", "residual": STRUCTURES[6]},
+    "slopes": {"formula": "y ~ t + (t | id)", "covariances": {"id": pd.DataFrame(np.eye(8))}},
+    "visits": {
+        "formula": "y ~ 1 + (1 | id:t)",
+        "covariances": {"id:t": bm.ContinuousAR1(time="t", within="id")},
+    },
+}
+
+
+@pytest.mark.parametrize("given", RELATED.values(), ids=RELATED)
+def test_every_prior_of_a_model_with_relatives_counts(given: dict) -> None:
+    """As many log-densities as the model has priors, each a number in every draw."""
+    options = dict(given)
+    model = bm.Model(options.pop("formula"), _table(), family="poisson", **options)
+    found = dict(log_priors(made.from_priors(model, 3)))
+    assert set(found) == set(model.priors.index)
+    assert all(np.isfinite(v).all() and v.shape == (2, 3) for v in found.values())

@@ -84,6 +84,9 @@ def _spreads(
             every = fit.posterior[name].to_numpy()
             blocks = [every[..., *np.ix_(b, b)] for b in random.blocks if len(b) > 1]
             yield name, (eta - 1) * np.sum([np.linalg.slogdet(b)[1] for b in blocks], axis=0)
+        if random.between is not None and random.between.mixed:
+            share = random.between.share
+            yield share, log_density(priors[share], fit.posterior[share].to_numpy())
         if random.between is not None and random.between.series is not None:
             named = random.between.named
             yield from _correlations(fit, random.between.series, priors, named)
