@@ -51,7 +51,8 @@ def departures(fit: Fit, rows: Integers, given: Given) -> tuple[Floats, Floats]:
     given : {"effects", "earlier", "others"}
         What is known of a row's series besides parameters and effects of groups: nothing, the
         earlier rows, or all other rows. With these, effects of groups that lie inside a series are
-        integrated out, so that they are known from the other rows alone.
+        integrated out, so that they are known from the other rows alone; but for groupings with
+        ``covariances=``, whose effects keep their values in the draw.
 
     Returns
     -------
@@ -79,10 +80,14 @@ def row_log_density(fit: Fit, rows: Integers, given: Given) -> Floats:
 
 
 def _inside(design: Design) -> tuple[str, ...]:
-    """Groupings whose groups lie inside a series and can be integrated out."""
+    """Groupings whose groups lie inside a series and can be integrated out.
+
+    Groups with variances of their own, or with relatives in other series, keep their effects.
+    """
     assert design.series is not None
     spread = design.predictors.get("sigma")
     kept = {r.name for r in spread.random} if spread else set()
+    kept |= {r.name for r in design.predictors["mu"].random if r.between is not None}
     return tuple(name for name in within(design, design.series.index) if name not in kept)
 
 

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytensor
 import pytest
+from scipy import stats
 
 import bayesmixed as bm
 from bayesmixed.graph import interpreted
 from bayesmixed.linpred import linear_predictor
+from bayesmixed.reports._prior_density import log_priors
 from tests import made
 
 MAP = {
@@ -74,6 +76,16 @@ def test_the_share_has_a_flat_prior_unless_given() -> None:
     assert own.priors.loc["phi_area", "source"] == "yours"
     with pytest.raises(bm.BayesmixedError, match="phi_area"):
         _model(priors={"phi_area": bm.Prior("Normal", mu=0, sigma=1)})
+
+
+def test_the_prior_of_the_share_counts() -> None:
+    """SciPy's density of it in every draw, among all priors that the model has."""
+    model = _model(priors={"phi_area": bm.Prior("Beta", alpha=2, beta=0.5)})
+    fit = made.from_priors(model, 5)
+    found = dict(log_priors(fit))
+    assert set(found) == set(model.priors.index)
+    expected = stats.beta.logpdf(fit.posterior["phi_area"], 2, 0.5)
+    np.testing.assert_allclose(found["phi_area"], expected, rtol=1e-9)
 
 
 def test_areas_without_data_follow_from_their_neighbours() -> None:

@@ -12,7 +12,11 @@ from scipy import integrate, stats
 
 import bayesmixed as bm
 from bayesmixed._errors import PriorError, UnknownNameError
+from bayesmixed.meta._densities import written
+from bayesmixed.meta._grid import tau_prior_of
 from bayesmixed.meta._reference_priors import ReferencePrior
+from bayesmixed.page._code import code
+from bayesmixed.page._page import _priors
 
 # Crins et al. (2014), acute rejections: Röver (2020), J. Stat. Softw. 93(6), table 3.
 CRINS = pd.DataFrame(
@@ -183,6 +187,24 @@ def test_priors_by_name_in_reports_and_files(rejections, tmp_path):
     )  # fmt: skip
     mean = bm.grid_posterior(half).effect().mean[0]
     np.testing.assert_allclose(table.table.loc["half", "mean"], mean)
+
+
+@pytest.mark.parametrize("prior", ["DuMouchel", stats.halfnorm(scale=0.5)], ids=["name", "scipy"])
+def test_a_prior_that_the_spec_does_not_carry_is_not_taken_for_a_flat_one(rejections, prior):
+    fit = bm.meta_analysis(rejections, method="grid", seed=1, priors={"tau": prior})
+    assert any("fit.spec does not carry it, and has HalfFlat" in note for note in fit.notes)
+    assert str(fit.spec.priors["sd_study"]) == "HalfFlat()"
+    with pytest.raises(bm.BayesmixedError, match=r"prior_robustness\(fit\), or fit with a Prior"):
+        bm.prior_sensitivity(fit)
+    shown = _priors(fit).loc["sd_study", "prior"]
+    assert shown == written(tau_prior_of(fit))
+    table = bm.prior_robustness(fit, {"half": bm.Prior("HalfNormal", sigma=0.5)}).table
+    assert table.index[0] == f"{shown}, of the fit"
+    assert shown in bm.pooled_effects(fit).caption
+    # The page's lines make the same fit again.
+    here = {"data": rejections}
+    exec(code(fit), here)  # noqa: S102
+    np.testing.assert_array_equal(here["fit"].posterior["beta"], fit.posterior["beta"])
 
 
 def test_names_are_for_tau_on_the_grid(rejections):

@@ -12,6 +12,7 @@ from bayesmixed import conditional, places, relatives
 from bayesmixed.fit import Fit
 from bayesmixed.known import KnownCovariance
 from bayesmixed.linpred import linear_predictor
+from bayesmixed.reports._prior_density import log_priors
 from tests import made
 
 STRUCTURES = (
@@ -271,3 +272,24 @@ def test_what_draws_have_in_common_is_worked_out_once(mixed: bool, monkeypatch) 
     assert len(halved) == (total if mixed else 1) + 1
     for a, b in zip(whole, cut, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+RELATED = {
+    "process": {"formula": "y ~ 1", "residual": STRUCTURES[0]},
+    "process by arm": {"formula": "y ~ 1", "residual": STRUCTURES[6]},
+    "slopes": {"formula": "y ~ t + (t | id)", "covariances": {"id": pd.DataFrame(np.eye(8))}},
+    "visits": {
+        "formula": "y ~ 1 + (1 | id:t)",
+        "covariances": {"id:t": bm.ContinuousAR1(time="t", within="id")},
+    },
+}
+
+
+@pytest.mark.parametrize("given", RELATED.values(), ids=RELATED)
+def test_every_prior_of_a_model_with_relatives_counts(given: dict) -> None:
+    """As many log-densities as the model has priors, each a number in every draw."""
+    options = dict(given)
+    model = bm.Model(options.pop("formula"), _table(), family="poisson", **options)
+    found = dict(log_priors(made.from_priors(model, 3)))
+    assert set(found) == set(model.priors.index)
+    assert all(np.isfinite(v).all() and v.shape == (2, 3) for v in found.values())

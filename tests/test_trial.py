@@ -240,6 +240,41 @@ def test_random_intercepts_impute_as_compound_symmetry_does():
         np.testing.assert_allclose(one.variance, other.variance, atol=1e-9)
 
 
+@pytest.mark.parametrize("report", ["dropout_sensitivity", "tipping_point"])
+def test_patients_that_are_relatives_are_refused(report):
+    """Variances differ between them, and the outcomes of one tell of another's."""
+    data = LOAD("antidepressant")
+    labels = sorted(data["patient"].unique())
+    K = pd.DataFrame(np.diag(np.linspace(0.1, 4, len(labels))), labels, labels)
+    model = bm.Model(
+        "change ~ factor(week) * arm + (1 | patient)", data, covariances={"patient": K},
+        residual=bm.AR1(time="week", within="patient"),
+    )  # fmt: skip
+    with pytest.raises(bm.BayesmixedError, match="missing outcome takes groups that are independ"):
+        getattr(bm, report)(from_priors(model, 2), "arm", "week")
+
+
+def test_sites_may_be_neighbours():
+    """Effects of groups around patients are as drawn, whatever they are correlated with."""
+    data = LOAD("antidepressant")
+    data["site"] = [f"s{k % 5}" for k in pd.factorize(data["patient"])[0]]
+    labels = [f"s{k}" for k in range(5)]
+    K = pd.DataFrame(0.5 + 0.5 * np.eye(5), labels, labels)
+    formula, residual = (
+        "change ~ factor(week) * arm + (1 | site)",
+        bm.AR1(time="week", within="patient"),
+    )
+    one, other = (
+        bm.Model(formula, data, residual=residual, covariances=given)
+        for given in (None, {"site": K})
+    )
+    fit = from_priors(one, 2)
+    found = [
+        bm.dropout_sensitivity(f, "arm", "week").table for f in (fit, Fit(other.design, fit.tree))
+    ]
+    pd.testing.assert_frame_equal(*found)
+
+
 def test_least_squares_where_columns_fall_together():
     rng = np.random.default_rng(1)
     x, arm = rng.normal(size=50), rng.integers(0, 2, 50)

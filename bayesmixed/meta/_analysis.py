@@ -18,6 +18,7 @@ from bayesmixed.expressions import variables
 from bayesmixed.fit import Fit
 from bayesmixed.meta._between_analysis import Between, fit_between, model_of
 from bayesmixed.meta._defaults import default_priors, unit_information
+from bayesmixed.meta._densities import written
 from bayesmixed.meta._given import given_priors
 from bayesmixed.meta._grid import grid_of
 from bayesmixed.meta._heterogeneity import Density
@@ -180,7 +181,8 @@ def meta_analysis(
     attributes |= {"measure": chosen.name} if chosen else {}
     if own.tau is not None:
         attributes["tau_prior"] = to_text(own.tau)
-        notes = (*notes, f"Prior of tau: {own.tau}.")
+        place = "fit.spec does not carry it, and has HalfFlat in its place"
+        notes = (*notes, f"Prior of tau: {written(own.tau)}; {place}.")
     posterior = tree["posterior"].to_dataset()
     tree["posterior"] = xr.DataTree(posterior.assign_attrs({**posterior.attrs, **attributes}))
     return Fit(model.design, tree, notes)

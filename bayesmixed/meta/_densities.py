@@ -129,6 +129,17 @@ _DENSITIES: Mapping[str, Callable[..., Any]] = {
 }
 
 
+def written(prior: Prior | Density) -> str:
+    """A prior as one would write it, distributions of `scipy.stats` with their parameters."""
+    family = getattr(getattr(prior, "dist", None), "name", "")
+    if not family:
+        return str(prior)
+    frozen: Any = prior
+    values = [repr(float(v)) for v in frozen.args]
+    values += [f"{name}={float(v)!r}" for name, v in frozen.kwds.items()]
+    return f"scipy.stats.{family}({', '.join(values)})"
+
+
 def density(prior: Prior | Density) -> Density:
     """The density of a prior of tau.
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bayesmixed._errors import BayesmixedError, lookup
 from bayesmixed.defaults import assign_priors
 from bayesmixed.fit import Fit
+from bayesmixed.meta._densities import written
 from bayesmixed.meta._estimates import (
     COLUMNS,
     Synthesis,
@@ -307,7 +308,7 @@ def _priors(found: Synthesis) -> str:
         priors = {n: p for n, p in priors.items() if n.startswith(kept)}
     own = tau_prior_of(found.fit)
     texts = {
-        n: str(own) if own is not None and n.startswith("sd_") else p for n, p in priors.items()
+        n: written(own) if own is not None and n.startswith("sd_") else p for n, p in priors.items()
     }
     shown = [f"{n} ~ {p}" for n, p in texts.items()]
     unit = found.fit.posterior.attrs.get("unit")

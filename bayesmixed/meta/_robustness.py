@@ -13,6 +13,7 @@ from bayesmixed._errors import BayesmixedError, PriorError
 from bayesmixed.defaults import assign_priors
 from bayesmixed.fit import Fit
 from bayesmixed.meta._defaults import unit_information
+from bayesmixed.meta._densities import written
 from bayesmixed.meta._empirical import COMPARISON, rhodes_prior, turner_prior
 from bayesmixed.meta._estimates import (
     COLUMNS,
@@ -129,7 +130,7 @@ def prior_robustness(
     chosen: Named = dict(priors or {})
     if priors is None or scales is not None or outcome is not None:
         chosen |= _chosen(found, scales, outcome, comparison)
-    every: dict[str, TauPosterior] = {f"{own}, of the fit": posterior}
+    every: dict[str, TauPosterior] = {f"{written(own)}, of the fit": posterior}
     every |= {name: posterior.with_prior(prior) for name, prior in chosen.items() if prior != own}
     return _report(found, every)
 

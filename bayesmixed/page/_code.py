@@ -13,6 +13,10 @@ from bayesmixed.fit import Fit
 from bayesmixed.known import KnownCovariance
 from bayesmixed.links import LINKS
 from bayesmixed.meta import meta_analysis
+from bayesmixed.meta._densities import written
+from bayesmixed.meta._grid import tau_prior_of
+from bayesmixed.meta._heterogeneity import Density
+from bayesmixed.meta._reference_priors import ReferencePrior
 from bayesmixed.spec import ModelSpec
 from bayesmixed.structure import Structure
 
@@ -31,7 +35,8 @@ def code(fit: Fit) -> str:
     note = "" if settings.get("seed") is not None else unseeded if settings else _UNRECORDED
     if synthesis:
         made = _call("fit = bm.meta_analysis", [*_synthesis(fit), *how])
-        return f"import bayesmixed as bm\n\n{note}{made}"
+        needed = "import scipy.stats\n" if ": scipy.stats." in made else ""
+        return f"import bayesmixed as bm\n{needed}\n{note}{made}"
     model = _call("model = bm.Model", _arguments(fit.spec))
     own = "".join(f"# {line}\n" for line in (*_remade(fit), *_own(fit.spec)))
     return f"import bayesmixed as bm\n\n{own}{model}\n{note}fit = model.fit({', '.join(how)})"
@@ -135,11 +140,16 @@ def _synthesis(fit: Fit) -> list[str]:
         found.append(f"moderators={f'~ {predictor.fixed}'!r}")
     if fit.posterior.attrs.get("measure"):
         found.append(f"measure={fit.posterior.attrs['measure']!r}")
-    return [*found, *_priors(spec), f"method={fit.posterior.attrs['method']!r}"]
+    return [*found, *_priors(spec, tau_prior_of(fit)), f"method={fit.posterior.attrs['method']!r}"]
 
 
-def _priors(spec: ModelSpec) -> list[str]:
-    given = [f"{name!r}: {_prior(prior)}" for name, prior in spec.priors.items()]
+def _priors(spec: ModelSpec, tau: Density | None = None) -> list[str]:
+    """The argument, with a prior of tau that the model's own cannot hold."""
+    written_out = {name: _prior(prior) for name, prior in spec.priors.items()}
+    if tau is not None:
+        own = repr(tau.name) if isinstance(tau, ReferencePrior) else written(tau)
+        written_out |= {name: own for name in written_out if name.startswith("sd_")}
+    given = [f"{name!r}: {text}" for name, text in written_out.items()]
     given += [] if spec.budget is None else [f"'variance_budget': bm.{spec.budget!r}"]
     return [f"priors={{{', '.join(given)}}}"] if given else []
 

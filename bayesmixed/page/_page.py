@@ -18,6 +18,8 @@ from markupsafe import Markup
 from bayesmixed._errors import StorageError, lookup
 from bayesmixed.defaults import assign_priors
 from bayesmixed.fit import Fit
+from bayesmixed.meta._densities import written
+from bayesmixed.meta._grid import tau_prior_of
 from bayesmixed.page._attempt import Failure, attempt
 from bayesmixed.page._bars import Panel
 from bayesmixed.page._code import code
@@ -138,10 +140,13 @@ def _effects(fit: Fit) -> tuple[Grid, tuple[Panel, ...]]:
 
 
 def _priors(fit: Fit) -> pd.DataFrame:
-    assigned = assign_priors(fit.design)
+    assigned, own = assign_priors(fit.design), tau_prior_of(fit)
+    texts = {name: str(a.prior) for name, a in assigned.items()}
+    if own is not None:
+        texts |= {name: written(own) for name in texts if name.startswith("sd_")}
     return pd.DataFrame(
         {
-            "prior": [str(a.prior) for a in assigned.values()],
+            "prior": list(texts.values()),
             "from": [_source(fit, a.source) for a in assigned.values()],
         },
         index=pd.Index(assigned, name="parameter"),

@@ -108,8 +108,9 @@ def dropout_sensitivity(
     UnknownNameError
         If a column, level, visit, arm or assumption does not exist.
     BayesmixedError
-        If nothing is missing, a difference cannot be estimated, an amount is not a number, or
-        `dlag` is not as many numbers as visits were missed.
+        If nothing is missing, a difference cannot be estimated, an amount is not a number,
+        `dlag` is not as many numbers as visits were missed, or patients' effects are correlated
+        (``covariances=``).
     DataError
         If the treatment or a covariate changes within a patient.
 

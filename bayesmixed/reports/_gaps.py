@@ -101,8 +101,12 @@ class Gaps:
         UnknownNameError
             If there is no such visit.
         BayesmixedError
-            If a patient has two outcomes at a visit.
+            If a patient has two outcomes at a visit, or effects inside patients are correlated.
         """
+        related = [r for r in trial.fit.design.predictors["mu"].random if r.between is not None]
+        # Effects around patients keep their values in the draw.
+        if any(trial.whose[r.name] == "new" for r in related):
+            trial.fit.design.need_unrelated("What is known of a missing outcome")
         visits = {str(v): k for k, v in enumerate(trial.visits)}
         at = len(visits) - 1 if visit is None else lookup(visits, str(visit), f"{trial.time}")
         frame, design = trial.fit.design.table.frame, trial.fit.design

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesmixed._errors import BayesmixedError
 from bayesmixed.defaults import assign_priors
 from bayesmixed.fit import Fit
 from bayesmixed.names import effect_names, sd_name, suffix
@@ -38,8 +39,20 @@ def log_priors(fit: Fit) -> Iterator[tuple[str, Floats]]:
     """Log-density of every prior in every draw, by name; each of shape (chain, draw).
 
     Up to constants for correlations and cut-points.
+
+    Raises
+    ------
+    BayesmixedError
+        If a meta-analysis' prior of tau is no `Prior`, so that the design does not have it.
     """
     design, posterior = fit.design, fit.posterior
+    if posterior.attrs.get("tau_prior"):
+        raise BayesmixedError(
+            "The prior of tau in this fit is known by name or a distribution of scipy.stats (see "
+            "fit.notes), and densities are worked out here of a Prior alone. Compare priors of tau "
+            'with prior_robustness(fit), or fit with a Prior, such as priors={"tau": '
+            'Prior("HalfNormal", sigma=0.5)}.'
+        )
     priors = {name: assigned.prior for name, assigned in assign_priors(design).items()}
     shift = np.zeros((posterior.sizes["chain"], posterior.sizes["draw"]))
     for parameter, predictor in design.predictors.items():
@@ -84,6 +97,9 @@ def _spreads(
             every = fit.posterior[name].to_numpy()
             blocks = [every[..., *np.ix_(b, b)] for b in random.blocks if len(b) > 1]
             yield name, (eta - 1) * np.sum([np.linalg.slogdet(b)[1] for b in blocks], axis=0)
+        if random.between is not None and random.between.mixed:
+            share = random.between.share
+            yield share, log_density(priors[share], fit.posterior[share].to_numpy())
         if random.between is not None and random.between.series is not None:
             named = random.between.named
             yield from _correlations(fit, random.between.series, priors, named)

@@ -50,7 +50,7 @@ def prior_sensitivity(fit: Fit) -> Report:
     Raises
     ------
     BayesmixedError
-        If the rows are not in memory.
+        If the rows are not in memory, or a meta-analysis' prior of tau is no `Prior`.
 
     References
     ----------
