@@ -271,3 +271,21 @@ def test_what_draws_have_in_common_is_worked_out_once(mixed: bool, monkeypatch) 
     assert len(halved) == (total if mixed else 1) + 1
     for a, b in zip(whole, cut, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+@pytest.mark.parametrize("family", ["poisson", "gaussian"])
+def test_visits_of_an_arm_are_found_among_floats(family: str) -> None:
+    """A gap elsewhere in a table makes 2.0 of visit 2."""
+    structure = bm.AR1(time="t", within="id", heterogeneous=True, by="arm")
+    model = bm.Model("y ~ 1", _table(), family=family, residual=structure)
+    fit = made.from_priors(model, 2)
+    new = pd.DataFrame({"id": [0, 50, 50], "t": [2, 3, 5], "arm": ["a", "b", "b"]})
+    floats = new.assign(t=new["t"].astype(float))
+    for groups, count in (("new", 3), ("existing", 1)):
+        whole, gap = (
+            bm.predict(fit, each[:count], groups=groups, kind="outcome", seed=1).draws
+            for each in (new, floats)
+        )
+        np.testing.assert_array_equal(whole["prediction"], gap["prediction"])
+    again = bm.Model("y ~ 1", _table().astype({"t": float}), family=family, residual=structure)
+    assert list(again.priors.index) == list(model.priors.index)
