@@ -184,6 +184,9 @@ def test_whose_process_it_is_goes_by_the_subject() -> None:
         bm.predict(_fit(STRUCTURES[0]), pd.DataFrame({"id": [0], "t": [1.5]}))
     with pytest.raises(bm.BayesmixedError, match="'t'"):
         bm.predict(fit, rows[["id"]], groups="new")
+    strays = pd.DataFrame({"id": 0, "t": range(6), "arm": "b"})
+    with pytest.raises(bm.BayesmixedError, match="'arm' changes within id 0; a series is of one"):
+        bm.predict(_fit(bm.AR1(time="t", within="id", by="arm")), strays)
 
 
 def test_forecasts_go_on_beyond_the_last_visit() -> None:
