@@ -12,7 +12,7 @@ forecast of Box & Jenkins: mean :math:`\phi^h e`, variance :math:`1 - \phi^{2h}`
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from bayesmixed.data import check_columns
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.linpred import Whose, linear_predictor
-from bayesmixed.places import Alike, Places, alike, in_runs
+from bayesmixed.places import Alike, Places, alike, continued, in_runs
 from bayesmixed.rows import take
 from bayesmixed.subjects import correlations
 
@@ -103,16 +103,10 @@ class Kriging:
         past = Places.of(series, before.iloc[mine])
         who = subjects.get_indexer(pd.Index(before[structure.within].iloc[mine]))
         past = Places(np.asarray(who), past.arm, past.times)
-        found = []
-        for each in alike(past, places):
-            if len({*past.arm[each.seen[0]], *places.arm[each.coming[0]]}) > 1:
-                raise DataError(
-                    f"{structure.by!r} changes within {structure.within} "
-                    f"{frame[structure.within].iloc[each.coming[0, 0]]}; residuals of one "
-                    "series are those of one arm."
-                )
-            found.append(Alike(each.arm, each.times, mine[each.seen], each.coming))
-        return cls(design, rows, tuple(found), history)
+        found = tuple(
+            replace(each, seen=mine[each.seen]) for each in continued(series, past, places, frame)
+        )
+        return cls(design, rows, found, history)
 
     @property
     def conditional(self) -> int:

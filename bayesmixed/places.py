@@ -119,6 +119,31 @@ def alike(past: Places, coming: Places) -> Iterator[Alike]:
         yield Alike(int(coming.arm[some[0, 0]]), times, before, some)
 
 
+def continued(series: Series, past: Places, coming: Places, frame: pd.DataFrame) -> Iterator[Alike]:
+    """Series that are measured alike, each of which stays in its arm.
+
+    Parameters
+    ----------
+    series : Series
+    past, coming : Places
+    frame : pandas.DataFrame
+        The rows to come.
+
+    Raises
+    ------
+    DataError
+        If a series changes its arm.
+    """
+    structure = series.structure
+    for each in alike(past, coming):
+        if len({*past.arm[each.seen[0]], *coming.arm[each.coming[0]]}) > 1:
+            raise DataError(
+                f"{structure.by!r} changes within {structure.within} "
+                f"{frame[structure.within].iloc[each.coming[0, 0]]}; a series is of one arm."
+            )
+        yield each
+
+
 def _by_subject(places: Places) -> dict[int, Integers]:
     order = np.argsort(places.who, kind="stable")
     cuts = np.flatnonzero(np.diff(places.who[order])) + 1

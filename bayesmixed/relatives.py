@@ -21,7 +21,6 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesmixed._errors import DataError
 from bayesmixed.between import Between
 from bayesmixed.conditional import regression, root
 from bayesmixed.data import check_columns
@@ -30,7 +29,7 @@ from bayesmixed.fit import Fit
 from bayesmixed.groups import first_rows, group_keys
 from bayesmixed.known import KnownCovariance, text_of
 from bayesmixed.names import sd_name, suffix
-from bayesmixed.places import Places, alike, correlations, in_runs
+from bayesmixed.places import Places, alike, continued, correlations, in_runs
 from bayesmixed.predictor import RandomDesign
 from bayesmixed.series import Series
 
@@ -304,12 +303,7 @@ def _series(
     past, coming = Places.of(series, before.iloc[at]), Places.of(series, after.iloc[to])
     past = Places(known[at].astype(np.intp), past.arm, past.times)
     coming = Places(new[to].astype(np.intp), coming.arm, coming.times)
-    for each in alike(past, coming):
-        if len({*past.arm[each.seen[0]], *coming.arm[each.coming[0]]}) > 1:
-            raise DataError(
-                f"{structure.by!r} changes within {structure.within} "
-                f"{after[structure.within].iloc[to[each.coming[0, 0]]]}; a series is of one arm."
-            )
+    for each in continued(series, past, coming, after.iloc[to]):
         yield _Part(at[each.seen], to[each.coming], _within(series, random, each.arm, each.times))
 
 

@@ -177,7 +177,9 @@ def test_arms_are_those_of_the_series():
     structure = bm.AR1(time="visit", within="id", by="arm")
     fit = from_priors(bm.Model("y ~ x", seen, residual=structure), 2)
     rows = pd.DataFrame({"id": [1], "visit": [3], "x": 0.0, "arm": "old"})
-    with pytest.raises(bm.BayesmixedError, match="'arm' changes within id 1"):
+    with pytest.raises(
+        bm.BayesmixedError, match="'arm' changes within id 1; a series is of one arm"
+    ):
         bm.predict(fit, rows, kind="outcome")
 
 

@@ -244,6 +244,24 @@ def test_a_design_effect_of_a_yes_no_process_is_its_correlation(epil: pd.DataFra
     assert effect == pytest.approx(1 + rho, rel=1e-6)
 
 
+@pytest.mark.parametrize("sd", [0.5, 3.0, 5.0])
+@pytest.mark.parametrize("family", ["poisson", "negative_binomial"])
+def test_design_effects_of_wide_processes_are_exact(family: str, sd: float) -> None:
+    """The outcomes' variance is E mu (+ E mu^2 / alpha) + m^2 (exp(sd^2) - 1)."""
+    data = pd.DataFrame({"person": np.repeat(np.arange(4), 6), "t": np.tile(np.arange(6), 4)})
+    data["n"] = np.arange(24) % 5
+    structure = bm.AR1(time="t", within="person")
+    model = bm.Model("n ~ 1", data, family=family, residual=structure)
+    fit = made.at(model, sd_process=sd, phi=0.8, beta=0.7)
+    m, square = np.exp(0.7 + sd**2 / 2), np.exp(1.4 + 2 * sd**2)
+    within = m if family == "poisson" else m + square / fit.posterior["alpha"].item()
+    lag = np.arange(1, 6)
+    pairs = ((6 - lag) * np.expm1(sd**2 * 0.8**lag)).sum() / 3
+    exact = 1 + m**2 * pairs / (within + m**2 * np.expm1(sd**2))
+    effect = bm.design_effect(fit).table.loc["design_effect", "mean"]
+    assert effect == pytest.approx(exact, rel=1e-9)
+
+
 def test_design_effects_of_long_series_fit_in_memory(monkeypatch) -> None:
     """All correlations of the 500 draws would take 40 MB, and what their pairs make 100 MB more."""
     data = pd.DataFrame({"person": np.repeat([1, 2], 100), "day": np.tile(np.arange(100), 2)})

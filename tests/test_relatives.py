@@ -185,6 +185,9 @@ def test_whose_process_it_is_goes_by_the_subject() -> None:
         bm.predict(_fit(STRUCTURES[0]), pd.DataFrame({"id": [0], "t": [1.5]}))
     with pytest.raises(bm.BayesmixedError, match="'t'"):
         bm.predict(fit, rows[["id"]], groups="new")
+    strays = pd.DataFrame({"id": 0, "t": range(6), "arm": "b"})
+    with pytest.raises(bm.BayesmixedError, match="'arm' changes within id 0; a series is of one"):
+        bm.predict(_fit(bm.AR1(time="t", within="id", by="arm")), strays)
 
 
 def test_forecasts_go_on_beyond_the_last_visit() -> None:
@@ -293,3 +296,21 @@ def test_every_prior_of_a_model_with_relatives_counts(given: dict) -> None:
     found = dict(log_priors(made.from_priors(model, 3)))
     assert set(found) == set(model.priors.index)
     assert all(np.isfinite(v).all() and v.shape == (2, 3) for v in found.values())
+
+
+@pytest.mark.parametrize("family", ["poisson", "gaussian"])
+def test_visits_of_an_arm_are_found_among_floats(family: str) -> None:
+    """A gap elsewhere in a table makes 2.0 of visit 2."""
+    structure = bm.AR1(time="t", within="id", heterogeneous=True, by="arm")
+    model = bm.Model("y ~ 1", _table(), family=family, residual=structure)
+    fit = made.from_priors(model, 2)
+    new = pd.DataFrame({"id": [0, 50, 50], "t": [2, 3, 5], "arm": ["a", "b", "b"]})
+    floats = new.assign(t=new["t"].astype(float))
+    for groups, count in (("new", 3), ("existing", 1)):
+        whole, gap = (
+            bm.predict(fit, each[:count], groups=groups, kind="outcome", seed=1).draws
+            for each in (new, floats)
+        )
+        np.testing.assert_array_equal(whole["prediction"], gap["prediction"])
+    again = bm.Model("y ~ 1", _table().astype({"t": float}), family=family, residual=structure)
+    assert list(again.priors.index) == list(model.priors.index)

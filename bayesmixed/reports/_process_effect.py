@@ -3,14 +3,17 @@ r"""How much the rows of a table whose predictors hold a process are worth toget
 Two outcomes whose linear predictors are normal with correlation :math:`\rho` have the covariance
 :math:`\sum_{k \ge 1} a_k b_k \rho^k`, where :math:`a_k = E\{f(b + \sqrt V z)\,h_k(z)\}` are the
 coefficients of the expected outcome f in normalised Hermite polynomials (Mehler's formula; Liu &
-Der Kiureghian 1986, Probabilistic Engineering Mechanics 1:105).
+Der Kiureghian 1986, Probabilistic Engineering Mechanics 1:105). Where the expected outcome is
+proportional to the exponential of its predictor, the covariance is :math:`m m' (e^c - 1)` of the
+means m, m' and the predictors' covariance c: that of the lognormal distribution.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +29,10 @@ from bayesmixed.reports._average_row import AverageRow
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.intp]
 
-# Hermite polynomials: of an exponential with variance V the k-th has the share V^k/k!.
+# Hermite polynomials.
 _TERMS = 40
+# Variance on the log scale beyond which squares of outcomes may be too large for a float.
+_WIDEST = 100.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,29 @@ class _Classes:
         for term in self.terms[:0:-1]:
             total = (total + term[one] * term[other]) * rho
         return total
+
+
+@dataclass(frozen=True)
+class _Lognormal:
+    """Rows whose expected outcomes are exponentials, by the standard deviation of their process.
+
+    Parameters
+    ----------
+    outcome : array, shape (classes, draws)
+        Variance of outcomes.
+    mean : array, shape (classes, draws)
+    """
+
+    outcome: Floats
+    mean: Floats
+
+    def of(self, draws: slice) -> _Lognormal:
+        """The same in some draws."""
+        return _Lognormal(self.outcome[:, draws], self.mean[:, draws])
+
+    def covariance(self, shared: Floats, one: Integers, other: Integers) -> Floats:
+        """See `_Classes.covariance`."""
+        return np.asarray(self.mean[one] * self.mean[other] * np.expm1(shared))
 
 
 def process_effect(fit: Fit, rows: AverageRow, process: RandomDesign, cluster: Integers) -> Floats:
@@ -122,10 +150,13 @@ def process_effect(fit: Fit, rows: AverageRow, process: RandomDesign, cluster: I
     return np.asarray((1 + pairs / alone).reshape(rows.outcome_variance().shape[:2]))
 
 
-def _classes(rows: AverageRow, name: str, spread: Floats) -> _Classes:
-    """Variances and Hermite coefficients, the rest of the predictors at the average row."""
+def _classes(rows: AverageRow, name: str, spread: Floats) -> _Classes | _Lognormal:
+    """Variances and what covariances follow from, the rest of predictors at the average row."""
     count = rows.centre[name].shape[:2]
     whole = np.moveaxis(spread.reshape((len(spread), *count)), 0, -1)
+    lognormal = _lognormal(rows, name, whole)
+    if lognormal is not None:
+        return lognormal
     further = rows.spread(rows.variance)
     centre = rows.centre
     predictor = LinearPredictor(rows.design, centre, {**further, name: whole})
@@ -141,6 +172,30 @@ def _classes(rows: AverageRow, name: str, spread: Floats) -> _Classes:
             before, now = now, (node * now - np.sqrt(k) * before) / np.sqrt(k + 1)
     flat = np.moveaxis(terms, -1, 1).reshape((_TERMS, len(spread), -1))
     return _Classes(spread, outcome.reshape((len(spread), -1)), flat)
+
+
+def _lognormal(rows: AverageRow, name: str, whole: Floats) -> _Lognormal | None:
+    """Moments at predictors with these variances; None where no exponentials are expected."""
+    family, centre = rows.design.family, rows.centre
+    predictor = LinearPredictor(rows.design, centre, {})
+
+    def at(function: Callable[..., Any], off: Floats | float) -> Floats:
+        return predictor.evaluate(function, {**centre, name: centre[name] + off})
+
+    middle = at(family.mean, 0.0)
+    if float(whole.max()) > _WIDEST or not all(
+        np.allclose(at(family.mean, off), middle * np.exp(off), rtol=1e-9, atol=0.0)
+        for off in (-1.5, 1.0)
+    ):
+        return None
+    mean, sd = middle * np.exp(whole / 2), np.sqrt(whole)
+    # The mean of a square has its mass two standard deviations of the predictor away.
+    z = np.arange(-8.0, 8.0 + 2 * float(sd.max()), 0.25)
+    weights = 0.25 * np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
+    within = sum(w * at(family.variance, node * sd) for node, w in zip(z, weights, strict=True))
+    outcome = within + mean**2 * np.expm1(whole)
+    flat = [np.moveaxis(each, -1, 0).reshape((whole.shape[-1], -1)) for each in (outcome, mean)]
+    return _Lognormal(*flat)
 
 
 def _sum(own: list[Floats], mask: int, like: Floats) -> Floats:
