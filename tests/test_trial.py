@@ -434,6 +434,24 @@ def test_the_pattern_of_a_tipping_point(estimate):
     np.testing.assert_allclose(by_visit, lagged, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("better", "deltas"), [("lower", [12, 16]), ("lower", [16]), ("higher", [-16.0, -20.0])]
+)
+def test_a_tipping_point_before_the_first_delta_is_found(estimate, better, deltas):
+    """As where 0 is among the deltas, which need not be shown."""
+    order = {"reference": "placebo" if better == "lower" else "drug", "better": better}
+    one, other = (
+        bm.tipping_point(estimate, "arm", "week", deltas=given, **order)
+        for given in (deltas, [0, *deltas])
+    )
+    tips = one.draws["tipping point"].to_numpy()
+    assert (abs(tips) > 0).all()
+    assert (abs(tips) < abs(deltas[0])).all()
+    np.testing.assert_allclose(tips, other.draws["tipping point"], atol=1e-5)
+    assert "not reached" not in one.caption
+    assert set(one.table.index.get_level_values("delta")) == set(deltas)
+
+
 def test_delta_grows_with_the_visits_missed(estimate):
     """By hand, from each patient's last visit; a constant delta is that of the first visit only."""
     data = LOAD("antidepressant")

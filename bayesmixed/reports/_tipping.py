@@ -177,10 +177,11 @@ def _above(
 
 def _tips(above: Callable[[float], float], deltas: Sequence[float]) -> float:
     """The delta from which on the benefit is no longer credible; NaN if there is none here."""
-    at = sorted(deltas, key=abs)
+    # From 0 on, shown or not: the first of the deltas may be past the tipping point.
+    at = sorted({0.0, *deltas}, key=abs)
     values = [above(d) for d in at]
     if values[0] <= 0:
-        return 0.0 if at[0] == 0 else float("nan")
+        return 0.0
     for (a, u), (b, v) in pairwise(zip(at, values, strict=True)):
         if u > 0 >= v:
             return float(brentq(above, a, b, xtol=1e-6))
