@@ -131,6 +131,20 @@ def test_priors_by_name_are_their_formulas(name):
         np.testing.assert_allclose(total[0], 1, atol=1e-8)
 
 
+def test_jeffreys_of_mu_and_tau_is_said_to_be_improper_together_with_mu():
+    """Its integral over tau is finite; bayesmeta 3.4 has it among the improper ones all the same.
+
+    (`tau.prior.proper <- FALSE` for uniform, Jeffreys, overallJeffreys, BergerDeely and sqrt.)
+    """
+    prior = ReferencePrior("overallJeffreys", tuple(SE))
+    total = integrate.quad(lambda u: np.exp(prior.logpdf(np.exp(u)) + u), -40, 40, limit=500)
+    assert 0 < total[0] < np.inf
+    tail = np.exp(prior.logpdf(np.array([1e4, 1e5])))
+    np.testing.assert_allclose(tail[0] / tail[1], 100, rtol=1e-3)
+    assert not prior.proper
+    assert "improper together with mu" in str(prior)
+
+
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "bayesmeta.json").read_text())
 CASES = {f"{c['data']}, {c['tau_prior']}": c for c in REFERENCE["posteriors"]}
 

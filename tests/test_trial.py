@@ -157,7 +157,7 @@ def test_conditional_means_are_those_of_an_independent_computation(estimate, tri
     if name == "J2R":
         # rbmi has the drug as its reference level in the printed contrast.
         assert -found == pytest.approx(expected["published"]["conditional_mean"], abs=5e-4)
-    (one,) = arms_of(estimate, "arm", "week", None, None, None, ["MAR"], 1)
+    (one,) = arms_of(Trial.of(estimate, "arm", "week"), None, ["MAR"], 1)
     np.testing.assert_allclose(y @ one.ancova.weights, found, atol=1e-9)
 
 
@@ -165,7 +165,7 @@ def test_closed_forms_with_one_covariance(model):
     """Copying the reference's means takes the effect from those who left, and nothing else."""
     fit = from_priors(model)
     names = ["MAR", "J2R", "CIR", "LMCF"]
-    (one,) = arms_of(fit, "arm", "week", None, None, None, names, 1)
+    (one,) = arms_of(Trial.of(fit, "arm", "week"), None, names, 1)
     gaps = one.gaps
     difference = bm.trial_analysis(fit, "arm", "week").draws["difference"]
     effect = difference.to_numpy().reshape(4, -1).T
@@ -329,7 +329,7 @@ def test_sampled_posterior_against_nlme_and_rbmi(antidepressant, trial_reference
 
 def test_imputation_has_the_variance_of_rubins_rules(antidepressant):
     """Mean of the variances within plus variance between, within 4 Monte Carlo errors."""
-    (one,) = arms_of(antidepressant, "arm", "week", None, None, None, ["MAR", "J2R"], 1)
+    (one,) = arms_of(Trial.of(antidepressant, "arm", "week"), None, ["MAR", "J2R"], 1)
     draws = one.anchored("J2R")
     z, _ = one._noise
     given = one.given["J2R"]
@@ -385,7 +385,7 @@ def test_delta_by_visit_adds_up_as_in_rbmi():
     fit = from_priors(bm.Model("y ~ factor(visit) * arm", data, residual=residual), 2)
     delta, dlag = {1: 5, 2: 6, 3: 7, 4: 8}, (1, 2, 3, 4)
     for visit, expected in ((2, 6), (3, 20), (4, 44)):
-        (one,) = arms_of(fit, "arm", "visit", "placebo", None, visit, ["MAR"], 1)
+        (one,) = arms_of(Trial.of(fit, "arm", "visit", "placebo"), visit, ["MAR"], 1)
         who = one.gaps.trial.people["patient"].iloc[one.gaps.missing].tolist()
         moved = dict(zip(who, _moved(one, delta, dlag), strict=True))
         assert moved[1] == expected
@@ -434,6 +434,24 @@ def test_the_pattern_of_a_tipping_point(estimate):
     np.testing.assert_allclose(by_visit, lagged, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("better", "deltas"), [("lower", [12, 16]), ("lower", [16]), ("higher", [-16.0, -20.0])]
+)
+def test_a_tipping_point_before_the_first_delta_is_found(estimate, better, deltas):
+    """As where 0 is among the deltas, which need not be shown."""
+    order = {"reference": "placebo" if better == "lower" else "drug", "better": better}
+    one, other = (
+        bm.tipping_point(estimate, "arm", "week", deltas=given, **order)
+        for given in (deltas, [0, *deltas])
+    )
+    tips = one.draws["tipping point"].to_numpy()
+    assert (abs(tips) > 0).all()
+    assert (abs(tips) < abs(deltas[0])).all()
+    np.testing.assert_allclose(tips, other.draws["tipping point"], atol=1e-5)
+    assert "not reached" not in one.caption
+    assert set(one.table.index.get_level_values("delta")) == set(deltas)
+
+
 def test_delta_grows_with_the_visits_missed(estimate):
     """By hand, from each patient's last visit; a constant delta is that of the first visit only."""
     data = LOAD("antidepressant")
@@ -441,7 +459,7 @@ def test_delta_grows_with_the_visits_missed(estimate):
     last = data.groupby("patient")["week"].max()
     arm = data.groupby("patient")["arm"].first()
     missed = last.map(lambda w: len(weeks) - 1 - weeks.index(w))
-    (one,) = arms_of(estimate, "arm", "week", None, None, None, ["MAR"], 1)
+    (one,) = arms_of(Trial.of(estimate, "arm", "week"), None, ["MAR"], 1)
     people = one.gaps.trial.people["patient"].iloc[one.gaps.missing]
     dlag = (1.0, 0.5, 0.25)
     total = {0: 0.0, 1: 1.0, 2: 1.5, 3: 1.75}
@@ -494,12 +512,37 @@ def test_delta_grows_with_the_visits_missed(estimate):
         ("dropout_sensitivity", {"delta": True}, "give a number in units"),
         ("tipping_point", {"probability": 95}, "from 0.5 to below 1"),
         ("tipping_point", {"arms": "drug"}, "choice of arms"),
+        ("tipping_point", {"deltas": []}, r"deltas=\[\]: give one number or more"),
+        ("tipping_point", {"deltas": ["a"]}, r"deltas=\['a'\]: give one number or more"),
+        ("tipping_point", {"deltas": 3}, "deltas=3: give one number or more"),
+        ("tipping_point", {"deltas": [0, np.nan]}, "deltas=.*nan.*: give one number or more"),
+        ("tipping_point", {"pattern": "x"}, "pattern='x': give a number, or one for each visit"),
+        ("tipping_point", {"pattern": {}}, "pattern={}: give"),
+        ("tipping_point", {"pattern": {"drug": 1, "6": 2}}, "pattern=.*arms or visits"),
+        ("tipping_point", {"pattern": 0}, "pattern=0 moves nobody of those who left before week 6"),
+        ("tipping_point", {"pattern": {1: 2}}, "pattern={1: 2} moves nobody"),
+        ("tipping_point", {"dlag": (0, 0, 0)}, r"dlag=\(0, 0, 0\) moves nobody"),
     ],
 )
 def test_bad_input_has_its_own_sentence(estimate, report, options, message):
     given = {"treatment": "arm", "time": "week"} | options
     with pytest.raises(bm.BayesmixedError, match=message):
         getattr(bm, report)(estimate, given.pop("treatment"), given.pop("time"), **given)
+
+
+def test_nothing_tips_where_nobody_left():
+    """Some of the drug's arm miss the last visit but come back, and none of them left."""
+    data = pd.DataFrame({"id": np.repeat(np.arange(8), 3), "visit": np.tile([1, 2, 3], 8)})
+    data["arm"] = np.where(data["id"] % 2, "drug", "placebo")
+    data["y"] = np.random.default_rng(1).normal(size=24)
+    data = data[~((data["id"] == 1) & (data["visit"] == 2))]
+    data = data[~((data["id"] == 0) & (data["visit"] > 1))]
+    residual = bm.AR1(time="visit", within="id")
+    fit = from_priors(bm.Model("y ~ factor(visit) * arm", data, residual=residual), 2)
+    given = {"reference": "placebo", "visit": 2}
+    with pytest.raises(bm.BayesmixedError, match="Nobody left before this visit in these arms"):
+        bm.tipping_point(fit, "arm", "visit", **given)
+    bm.tipping_point(fit, "arm", "visit", arms="both", deltas=[0, 1], **given)
 
 
 def test_arms_and_covariates_are_the_patients():

@@ -77,7 +77,8 @@ class _Formula:
     log_density : callable
         Up to a constant.
     proper : bool
-        Whether it integrates to a finite number.
+        Whether it is a distribution of tau, so that a marginal likelihood means something, as
+        bayesmeta has it.
     source : str
     """
 
@@ -95,7 +96,9 @@ _FORMULAS: Mapping[str, _Formula] = {
         _jeffreys, False, "Jeffreys' of tau; Bodnar, Link & Elster (2016), Bayesian Anal. 11:25"
     ),
     "overallJeffreys": _Formula(
-        _overall_jeffreys, False, "Jeffreys' of mu and tau together; Bodnar, Link & Elster (2016)"
+        # Its integral over tau is finite, but it is a density of tau and a flat mu together.
+        _overall_jeffreys, False,
+        "Jeffreys' of mu and tau, improper together with mu; Bodnar, Link & Elster (2016)",
     ),
     "BergerDeely": _Formula(
         _berger_deely, False, "Berger & Deely (1988), J. Am. Stat. Assoc. 83:364"
@@ -142,11 +145,11 @@ class ReferencePrior:
 
     @property
     def proper(self) -> bool:
-        """Whether it integrates to 1."""
+        """Whether it is a distribution of tau by itself, which integrates to 1."""
         return _FORMULAS[self.name].proper
 
     def logpdf(self, x: ArrayLike) -> Floats:
-        """Logarithm of the density; of an improper prior up to a constant."""
+        """Logarithm of the density; where it is not `proper` up to a constant."""
         return np.asarray(self._unnormed(np.asarray(x, dtype=float)) - self._log_total)
 
     def support(self) -> tuple[float, float]:

@@ -224,7 +224,7 @@ def _report(found: Synthesis, grids: Mapping[str, TauPosterior]) -> Report:
         "the fit.",
         (
             "Where rows differ in what is to be concluded, the studies alone do not decide it.",
-            "An improper uniform prior has no Bayes factor.",
+            "An improper prior, such as the uniform one, has no Bayes factor.",
             *improper,
             *heavy_tails(table),
         ),

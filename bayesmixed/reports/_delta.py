@@ -38,7 +38,14 @@ class Delta:
     label: str
 
     @classmethod
-    def of(cls, trial: Trial, given: Any, dlag: Any = None, both: bool = False) -> Delta:
+    def of(
+        cls,
+        trial: Trial,
+        given: Any,
+        dlag: Any = None,
+        both: bool = False,
+        name: str = "delta",
+    ) -> Delta:
         """Read what a user gave.
 
         Parameters
@@ -48,6 +55,8 @@ class Delta:
         dlag : sequence of float, optional
         both : bool
             Whether amounts that are not by arm are for the reference arm as well.
+        name : str
+            Of the argument.
 
         Raises
         ------
@@ -59,21 +68,22 @@ class Delta:
         grown = _lags(dlag)
         every = range(0 if both else 1, len(trial.arms))
         if not isinstance(given, Mapping):
-            amount = _number(given)
+            amount = _number(given, name)
             return cls(dict.fromkeys(every, amount), grown, f"{amount:+g}")
-        if _is_by_arm(trial, given):
+        if _is_by_arm(trial, given, name):
             if both:
                 raise BayesmixedError(
-                    f'arms="both" and {dict(given)!r}, which says itself for which arms it is: '
-                    "leave one of them out."
+                    f'arms="both" and {name}={dict(given)!r}, which says itself for which arms it '
+                    "is: leave one of them out."
                 )
             arms = {str(arm): k for k, arm in enumerate(trial.arms)}
             own = {
-                lookup(arms, str(k), trial.treatment): _amount(trial, v) for k, v in given.items()
+                lookup(arms, str(k), trial.treatment): _amount(trial, v, name)
+                for k, v in given.items()
             }
             labels = [_label(trial, amount, str(trial.arms[k])) for k, amount in own.items()]
             return cls(own, grown, ", ".join(labels))
-        steps = _by_visit(trial, given)
+        steps = _by_visit(trial, given, name)
         return cls(dict.fromkeys(every, steps), grown, _label(trial, steps))
 
     def moved(self, gaps: Gaps, arm: int) -> Floats:
@@ -121,41 +131,48 @@ class Delta:
         return f", times what the visits since leaving add up to ({each})"
 
 
-def _is_by_arm(trial: Trial, given: Mapping[Any, Any]) -> bool:
+def _is_by_arm(trial: Trial, given: Mapping[Any, Any], name: str) -> bool:
     """Whether the keys are arms, rather than visits."""
     arms, visits = ({str(v) for v in known} for known in (trial.arms, trial.visits))
     keys = {str(key) for key in given}
     if any(isinstance(value, Mapping) for value in given.values()):
         return True
     if not keys:
-        raise BayesmixedError("delta={}: give a number, or one for each visit or arm.")
+        raise BayesmixedError(f"{name}={{}}: give a number, or one for each visit or arm.")
     for key in sorted(keys):
         lookup(dict.fromkeys([*sorted(arms), *sorted(visits)]), key, "arm or visit")
     if (keys <= arms) == (keys <= visits):
         raise BayesmixedError(
-            f"delta={dict(given)!r}: it cannot be told whether the keys are arms or visits; write "
+            f"{name}={dict(given)!r}: it cannot be told whether the keys are arms or visits; write "
             "{arm: {visit: number}}."
         )
     return keys <= arms
 
 
-def _amount(trial: Trial, given: Any) -> float | Floats:
-    return _by_visit(trial, given) if isinstance(given, Mapping) else _number(given)
+def _amount(trial: Trial, given: Any, name: str) -> float | Floats:
+    return _by_visit(trial, given, name) if isinstance(given, Mapping) else _number(given, name)
 
 
-def _by_visit(trial: Trial, given: Mapping[Any, Any]) -> Floats:
+def _by_visit(trial: Trial, given: Mapping[Any, Any], name: str) -> Floats:
     """What every visit adds; 0 where none is named."""
     places = {str(visit): k for k, visit in enumerate(trial.visits)}
     steps = np.zeros(len(places))
     for visit, value in given.items():
-        steps[lookup(places, str(visit), trial.time)] = _number(value)
+        steps[lookup(places, str(visit), trial.time)] = _number(value, name)
     return steps
 
 
-def _number(value: Any) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool) or not np.isfinite(float(value)):
+def is_number(value: Any) -> bool:
+    """Whether it is one finite number."""
+    whole = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+    return whole and bool(np.isfinite(float(value)))
+
+
+def _number(value: Any, name: str) -> float:
+    if not is_number(value):
+        units = " in units of the outcome" if name == "delta" else ""
         raise BayesmixedError(
-            f"delta={value!r}: give a number in units of the outcome, or one for each visit "
+            f"{name}={value!r}: give a number{units}, or one for each visit "
             "({4: 1, 6: 2}, added up over the visits since leaving) or arm."
         )
     return float(value)

@@ -26,6 +26,7 @@ from bayesmixed.reports._imputed import (
 )
 from bayesmixed.reports._pictures import side_by_side
 from bayesmixed.reports._report import Report, convergence_caveats
+from bayesmixed.reports._trial import Trial
 
 type Floats = NDArray[np.float64]
 
@@ -132,14 +133,15 @@ def dropout_sensitivity(
     names = list(dict.fromkeys(["MAR", *assumptions]))
     for name in names:
         lookup(ASSUMPTIONS, name, "assumption on drop-out")
-    every = arms_of(fit, treatment, time, reference, patient, visit, names, seed)
     sign = lookup(SIGNS, better, "choice of what is better")
+    trial = Trial.of(fit, treatment, time, reference, patient)
+    given = list(delta) if isinstance(delta, Sequence) else [delta]
+    deltas = [Delta.of(trial, each, dlag) for each in given]
+    every = arms_of(trial, visit, names, seed)
     found: dict[str, list[list[Floats]]] = {}
     for name in names:
         found[name] = [[f(name) for f in (d.anchored, d.model)] for d in every]
     gaps = every[0].gaps
-    given = list(delta) if isinstance(delta, Sequence) else [delta]
-    deltas = [Delta.of(gaps.trial, each, dlag) for each in given]
     for each in deltas:
         found[f"MAR {each.label}"] = [
             [f("MAR", each.moved(gaps, d.arm)) for f in (d.anchored, d.model)] for d in every

@@ -126,18 +126,8 @@ class Dropout:
         return np.asarray(y @ self.ancova.weights + np.sqrt(scale) * t)
 
 
-def arms_of(
-    fit: Fit,
-    treatment: str,
-    time: str,
-    reference: Any,
-    patient: str | None,
-    visit: Any,
-    names: list[str],
-    seed: int,
-) -> list[Dropout]:
+def arms_of(trial: Trial, visit: Any, names: list[str], seed: int) -> list[Dropout]:
     """A comparison for every arm but the reference."""
-    trial = Trial.of(fit, treatment, time, reference, patient)
     gaps = Gaps.of(trial, visit)
     if not len(gaps.missing):
         raise BayesmixedError(

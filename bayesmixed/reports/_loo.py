@@ -66,8 +66,9 @@ def loo(fit: Fit, unit: str = "row", refits: Mapping[Any, Fit] | None = None) ->
     Report
         A row a unit: ``n`` rows, ``elpd``, ``p_loo`` (how far having seen the unit helps to
         foretell it) and ``k_hat``, which tells whether the reweighting can be trusted. The elpd of
-        all units is the sum of the column. ``draws`` has ``log_likelihood`` of the groups; that of
-        rows is `Fit.with_log_likelihood`'s.
+        all units is the sum of the column. ``draws`` has ``log_likelihood`` of the groups. That of
+        rows is `Fit.with_log_likelihood`'s, but with ``residual=``, where rows have none of their
+        own and that method raises.
 
     Raises
     ------

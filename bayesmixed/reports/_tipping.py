@@ -14,7 +14,8 @@ from scipy.optimize import brentq
 
 from bayesmixed._errors import BayesmixedError, lookup
 from bayesmixed.fit import Fit
-from bayesmixed.reports._delta import Delta, Given
+from bayesmixed.reports._delta import Delta, Given, is_number
+from bayesmixed.reports._gaps import Gaps
 from bayesmixed.reports._imputed import (
     BOTH,
     INFERENCES,
@@ -28,6 +29,7 @@ from bayesmixed.reports._imputed import (
     who_left,
 )
 from bayesmixed.reports._report import Report, convergence_caveats
+from bayesmixed.reports._trial import Trial
 from bayesmixed.reports._visit_pictures import by_delta
 
 type Floats = NDArray[np.float64]
@@ -103,14 +105,15 @@ def tipping_point(
     if not isinstance(probability, int | float) or not 0.5 <= probability < 1:
         raise BayesmixedError(f"probability={probability!r}: a number from 0.5 to below 1.")
     sign = lookup(SIGNS, better, "choice of what is better")
-    every = arms_of(fit, treatment, time, reference, patient, visit, ["MAR"], seed)
+    chosen = None if deltas is None else _checked(deltas)
+    trial = Trial.of(fit, treatment, time, reference, patient)
+    unit = Delta.of(trial, pattern, dlag, arms == "both", "pattern")
+    every = arms_of(trial, visit, ["MAR"], seed)
     gaps = every[0].gaps
-    unit = Delta.of(gaps.trial, pattern, dlag, arms == "both")
     moved = [unit.moved(gaps, d.arm) for d in every]
     if not any(each.any() for each in moved):
-        raise BayesmixedError("Nobody left before this visit in these arms, so nothing tips.")
-    first = _deltas(every[0], moved[0], sign, margin)
-    shown = first if deltas is None else [float(d) for d in deltas]
+        raise BayesmixedError(_unmoved(gaps, unit, pattern, dlag))
+    shown = chosen or _deltas(every[0], moved[0], sign, margin)
     curves = [
         [partial(_curve, f, own) for f in (one.anchored, one.model)]
         for one, own in zip(every, moved, strict=True)
@@ -139,6 +142,32 @@ def tipping_point(
          *REFERENCES[:2]),
         {"deltas": partial(by_delta, table, label, margin * sign)},
     )  # fmt: skip
+
+
+def _checked(deltas: Any) -> list[float]:
+    """The deltas that a user gave."""
+    try:
+        found = list(deltas)
+    except TypeError:
+        found = [None]
+    if not found or not all(map(is_number, found)):
+        raise BayesmixedError(
+            f"deltas={deltas!r}: give one number or more in units of the outcome, such as "
+            "[0, 1, 2], or leave it out."
+        )
+    return [float(d) for d in found]
+
+
+def _unmoved(gaps: Gaps, unit: Delta, pattern: Any, dlag: Any) -> str:
+    """Why no outcome is moved."""
+    if not (gaps.left & np.isin(gaps.arm, list(unit.amounts))).any():
+        return "Nobody left before this visit in these arms, so nothing tips."
+    given = f"pattern={pattern!r}" + ("" if dlag is None else f" with dlag={dlag!r}")
+    return (
+        f"{given} moves nobody of those who left before {gaps.trial.time} "
+        f"{gaps.trial.visits[gaps.at]}, so nothing tips; give an amount other than 0 for an arm "
+        "that they left and visits that they missed."
+    )
 
 
 def _whose(unit: Delta, arms: str) -> str:
@@ -177,10 +206,11 @@ def _above(
 
 def _tips(above: Callable[[float], float], deltas: Sequence[float]) -> float:
     """The delta from which on the benefit is no longer credible; NaN if there is none here."""
-    at = sorted(deltas, key=abs)
+    # From 0 on, shown or not: the first of the deltas may be past the tipping point.
+    at = sorted({0.0, *deltas}, key=abs)
     values = [above(d) for d in at]
     if values[0] <= 0:
-        return 0.0 if at[0] == 0 else float("nan")
+        return 0.0
     for (a, u), (b, v) in pairwise(zip(at, values, strict=True)):
         if u > 0 >= v:
             return float(brentq(above, a, b, xtol=1e-6))
