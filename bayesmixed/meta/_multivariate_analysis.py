@@ -223,7 +223,8 @@ def multivariate_meta_analysis(
     within = f"Assumed correlation within studies: {rho:g}." if rho is not None else ""
     said = tuple(text for text in (within, *notes) if text)
     if method == "nuts":
-        settings = Settings(draws or 1000, tune, chains, seed, progress=progress)
+        # Smaller steps cost little here, where only a covariance is sampled.
+        settings = Settings(draws or 1000, tune, chains, seed, 0.99, progress=progress)
         return sample_outcomes(found, assigned, settings, said)
     one, two = found.outcomes
     scale = [dict(assigned[f"mu[{o}]"].parameters).get("sigma", np.inf) for o in (one, two)]
