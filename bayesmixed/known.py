@@ -146,7 +146,8 @@ def _least(K: Floats) -> float:
     try:
         pivots = np.diagonal(np.linalg.cholesky(K)) ** 2
     except np.linalg.LinAlgError:
-        return float(np.linalg.eigvalsh(K)[0])
+        # Of a singular matrix rounding may leave one just above 0.
+        return min(float(np.linalg.eigvalsh(K)[0]), 0.0)
     safe = len(K) and pivots.min() > _LEAST * K.diagonal().max()
     return float(pivots.min()) if safe else 0.0
 
