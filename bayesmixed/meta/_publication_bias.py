@@ -153,7 +153,7 @@ def publication_bias(
             "posterior": partial(posterior_picture, *_curves(models, plain, sign), found.label),
             "weights": partial(weight_picture, weights),
         },
-        _model_table(models, sign),
+        models=_model_table(models, sign),
     )
 
 
