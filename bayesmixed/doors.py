@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
@@ -61,7 +62,7 @@ def build_spec(
         raise BayesmixedError(f"The formula {text!r} has no outcome; write 'y ~ ...'.")
     first, levels, notes = _with_hierarchy(parsed.predictor, hierarchy, frame)
     others = _others(family, parameters or {})
-    related = covariances or {}
+    related: Covariances = _mapping(covariances)
     if residual is not None:
         _check_residual(family, residual, "sigma" in others or sampling_sd is not None)
         if not (family.is_normal and family.working(2.0) == 2.0):
@@ -138,15 +139,21 @@ def _chosen(priors: Priors) -> tuple[dict[str, Prior], VarianceBudget | None]:
     return found, budget
 
 
+def _mapping(covariances: Any) -> Covariances:
+    """What was given for each grouping; a matrix alone does not say of which it is."""
+    if covariances is not None and not isinstance(covariances, Mapping):
+        given = "a table" if isinstance(covariances, pd.DataFrame) else repr(covariances)
+        raise BayesmixedError(
+            f"covariances is {given}: write covariances={{group: matrix or structure}}, such as "
+            '{"id": bm.kinship(pedigree)}.'
+        )
+    return covariances or {}
+
+
 def _related(
     covariances: Covariances, predictor: PredictorSpec
 ) -> dict[str, Structure | KnownCovariance]:
     """Check that covariances are of groupings of the predictor, and can be of groups."""
-    if not isinstance(covariances, Mapping):
-        raise BayesmixedError(
-            f"covariances={covariances!r}: write covariances={{group: matrix or structure}}, such "
-            'as {"id": bm.kinship(pedigree)}.'
-        )
     groupings = {term.grouping.name: term for term in predictor.random}
     found: dict[str, Structure | KnownCovariance] = {}
     for group, covariance in covariances.items():

@@ -56,7 +56,7 @@ class Groups:
         # Sorting follows the order of the categories where there is one.
         index, found = pd.factorize(keys, sort=True)
         labels = np.asarray(found)
-        if labels.dtype.kind == "f" and (labels % 1 == 0).all() and np.abs(labels).max() < 2**53:
+        if labels.dtype.kind == "f" and (labels % 1 == 0).all() and (np.abs(labels) < 2**53).all():
             # A gap elsewhere made floats of whole numbers.
             labels = labels.astype(np.int64)
         return cls(grouping, labels, index)

@@ -59,8 +59,8 @@ def advice(column: pd.Series[Any]) -> str | None:
     seems = meant(column) if levels > _MANY else ""
     if not seems and not (levels > _MANY and levels > len(column) / 2):
         return None
-    what = f"It looks like {seems}." if seems else "Is it a group, such as (1 | {0})?"
+    what = f"It looks like {seems}." if seems else f"Is it a group, such as (1 | {column.name})?"
     return (
         f"{column.name!r} is text with {levels:,} different values in {len(column):,} rows, and "
-        f"each has a coefficient of its own. {what.format(column.name)}"
+        f"each has a coefficient of its own. {what}"
     )

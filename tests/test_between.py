@@ -356,6 +356,7 @@ def test_effects_of_years_are_correlated_within_a_hospital() -> None:
     [
         ({"bath": pd.DataFrame([[1.0]])}, "bath"),
         ("batch", "write covariances="),
+        (pd.DataFrame(np.eye(3)), "covariances is a table: write covariances="),
         ({"batch": np.eye(10)}, "DataFrame"),
         ({"batch": pd.DataFrame(np.eye(2), index=["A", "A"], columns=["A", "A"])}, "once"),
         (

@@ -50,6 +50,7 @@ def test_an_outcome_with_decimal_commas_is_refused_with_the_remedy():
         ([f"{i / 10:.1f}".replace(".", ",") for i in range(60)], "decimal commas"),
         ([f"{i % 28 + 1:02d}/01/2026" for i in range(60)], "dates"),
         ([f"patient {i % 40}" for i in range(60)], r"Is it a group, such as \(1 \| x\)"),
+        ([f"{i}" if i < 40 else "{below} {0}" for i in range(60)], r"but for '\{below\} \{0\}'"),
     ],
 )
 def test_a_predictor_with_a_coefficient_for_every_value_is_noted(column, says):

@@ -36,10 +36,6 @@ def read_table(path: Path) -> pd.DataFrame:
         table = reader(path)
     except FileNotFoundError as error:
         raise DataError(f"There is no file {path}.") from error
-    except ImportError as error:
-        raise DataError(
-            f"{path} is a parquet file, which pyarrow reads: pip install pyarrow."
-        ) from error
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} cannot be read: it is not UTF-8 text. Save it as UTF-8, or write it anew: "
