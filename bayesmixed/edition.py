@@ -10,7 +10,7 @@ from zlib import crc32
 _FILES = (
     *("correlated.py", "correlated_op.py", "elimination.py", "evaluator.py", "forms.py"),
     *("glue.py", "group_effects.py", "instructions.py", "lkj.py", "machine.py", "marginal.py"),
-    *("normal.py", "pointers.py", "process.py", "univariate.py"),
+    *("encoded.py", "normal.py", "pointers.py", "process.py", "univariate.py"),
 )
 
 #: A number above 0 that changes with any of the files.

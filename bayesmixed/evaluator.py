@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from bayesmixed.encoded import WIDTH
 from bayesmixed.forms import backward, forward, size_of
 from bayesmixed.glue import glue
 from bayesmixed.group_effects import (
@@ -34,7 +35,7 @@ from bayesmixed.instructions import (
     rows_of,
 )
 from bayesmixed.pointers import CALLED_WITH, call, floats, integers
-from bayesmixed.univariate import WIDTH, log_prior
+from bayesmixed.univariate import log_prior
 
 
 @glue

@@ -22,6 +22,8 @@ from bayesmixed.predictor import INTERCEPT, Floats, RandomDesign
 
 #: By grouping, how far each of its effects is centred: from 0, standardised, to 1, as values.
 type Centring = Mapping[str, tuple[float, ...]]
+#: What a user says of it: groupings to centre, or how far each.
+type Centered = Collection[str] | Mapping[str, float] | None
 
 # Below this share the standard deviation may well be near 0, where only standardised effects do.
 # Measured on the shipped data at shares of 0.24 to 0.98: docs/methods.md has the table.
@@ -50,6 +52,13 @@ class _Evidence:
     rows: np.ndarray
 
 
+def plain(centered: Centered) -> list[str] | dict[str, float] | None:
+    """The user's choice as JSON has it."""
+    if centered is None or isinstance(centered, Mapping):
+        return None if centered is None else dict(centered)
+    return sorted(centered)
+
+
 def told(design: Design) -> dict[str, tuple[float, ...]]:
     """The share that the groups' own data have in what is known of their effects.
 
@@ -76,7 +85,7 @@ def told(design: Design) -> dict[str, tuple[float, ...]]:
 
 def choose_centred(
     design: Design,
-    given: Collection[str] | Mapping[str, float] | None,
+    given: Centered,
     integrated: Collection[str],
 ) -> Centring:
     """How far effects are sampled centred: the user's choice, or the data's.
@@ -94,7 +103,7 @@ def choose_centred(
     UnknownNameError
         If the user named a grouping that the model does not have.
     BayesmixedError
-        If a share is not between 0 and 1.
+        If a share is not between 0 and 1, or groups are correlated.
     """
     known = {r.name: r for r in design.predictors[design.family.parameters[0].name].random}
     if given is None:

@@ -26,7 +26,7 @@ class Program(NamedTuple):
     origin, unit : floats (size,)
         The unconstrained point is ``origin + unit * z``, z being what is sampled.
     numbers : floats (parameters, width)
-        Prior and transform of each, as `univariate.encode` writes them.
+        Prior and transform of each, as `encoded.encode` writes them.
     columns : floats
         Columns, offsets and multipliers that the instructions refer to.
     etas : floats

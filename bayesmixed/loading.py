@@ -12,8 +12,9 @@ import numpy as np
 import xarray as xr
 
 from bayesmixed._errors import StorageError, listed
+from bayesmixed.assembly import build_design
 from bayesmixed.data import Table
-from bayesmixed.design import Design, build_design
+from bayesmixed.design import Design
 from bayesmixed.family import Family
 from bayesmixed.fit import Fit
 from bayesmixed.links import Link

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import subprocess
 import sys
 import warnings
@@ -29,7 +28,7 @@ from bayesmixed.layout import Priors, lay_out
 from bayesmixed.likelihoods import KERNELS
 from bayesmixed.logdensity import Floats, LogDensity
 from bayesmixed.marginal import likelihood
-from bayesmixed.native import LOGP
+from bayesmixed.native import LOGP, addressed, evaluate
 from bayesmixed.pointers import pointers
 from bayesmixed.program import kernel_program
 from bayesmixed.recovery import Recovery
@@ -87,18 +86,14 @@ class Machine:
 
     def __call__(self, z: Floats) -> tuple[float, Floats]:
         """Log-density and its gradient at a point of shape (size,)."""
-        value, gradient = np.empty(1), np.empty(len(z))
-        point = np.ascontiguousarray(z, dtype=np.float64)
-        arrays = (point, gradient, value, self.where)
-        _function()(len(z), *(a.ctypes.data for a in arrays))
-        return float(value[0]), gradient
+        return evaluate(_entry, z, self.where)
 
     def draw(self, z: Floats, effects: Floats) -> None:
         """Draw the integrated effects given all else; see `Recovery`."""
         value, gradient, where = np.empty(1), np.empty(z.shape[1]), self.where.copy()
         points, rooms = np.ascontiguousarray(z), effects.ctypes.data
         where[-2] = effects.shape[1]
-        function, first = _function(), points.ctypes.data
+        function, first = addressed(_entry), points.ctypes.data
         rest = [a.ctypes.data for a in (gradient, value, where)]
         for i in range(len(points)):
             where[-3] = rooms + i * effects.strides[0]
@@ -110,15 +105,6 @@ def _note(design: Design, program: Program) -> str:
     rows, distinct = design.rows, int(program.shape[1])
     return f"{rows:,} rows -> {distinct:,} distinct ones" if 0 < distinct < rows else ""
 
-
-@cache
-def _function() -> Any:
-    """The machine code as a function of numbers, which are addresses but for the first."""
-    return _CALLED(_entry().address)
-
-
-# Status; size, point, gradient, value, and where the data are: see `native`.
-_CALLED = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, *[ctypes.c_void_p] * 4)
 
 # Address and length of every array and of the effects to be drawn, and the kernel's address.
 _LENGTH = 2 * len(Program._fields) + 3

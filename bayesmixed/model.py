@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -14,19 +13,20 @@ import xarray as xr
 from rich.console import Console
 
 from bayesmixed._errors import DataError, PriorError, listed, lookup
-from bayesmixed.data import Missing, to_pandas
+from bayesmixed.assembly import build_design
+from bayesmixed.data import Missing
 from bayesmixed.defaults import AssignedPrior, assign_priors
-from bayesmixed.design import Design, build_design
+from bayesmixed.design import Design
 from bayesmixed.doors import Covariances, Priors, build_spec
 from bayesmixed.families import get_family
 from bayesmixed.family import Family
 from bayesmixed.fit import Fit
-from bayesmixed.geometry import choose_centred, describe
+from bayesmixed.geometry import Centered, choose_centred, describe, plain
 from bayesmixed.hierarchy import Hierarchy
 from bayesmixed.integration import Marginalize, choose_integrated, dense_notes
 from bayesmixed.links import Link
 from bayesmixed.logdensity import LogDensity
-from bayesmixed.partitions import Partitions
+from bayesmixed.partitions import Partitions, table_of
 from bayesmixed.routes import density_of
 from bayesmixed.run import Run, run_density
 from bayesmixed.sample import Settings
@@ -35,8 +35,6 @@ from bayesmixed.structure import Structure
 
 if TYPE_CHECKING:
     import pymc as pm
-
-type Centered = Collection[str] | Mapping[str, float] | None
 
 
 class Model:
@@ -125,7 +123,7 @@ class Model:
         marginalize: Marginalize = "auto",
         missing: Missing = "drop",
     ) -> None:
-        table = _table(data)
+        table = table_of(data)
         spec, notes = build_spec(
             formula,
             table.example(hierarchy) if isinstance(table, Partitions) else table,
@@ -154,7 +152,7 @@ class Model:
         self.spec = spec
         self._choices = {
             "missing": missing,
-            "centered": _plain(centered),
+            "centered": plain(centered),
             "marginalize": marginalize,
             "notes": list(notes),
         }
@@ -167,14 +165,8 @@ class Model:
         self._priors: Mapping[str, AssignedPrior] = assign_priors(self.design)
         self.integrated = choose_integrated(self.design, centered, marginalize)
         self.centered = choose_centred(self.design, centered, self.integrated)
-        series = self.design.series
-        every = [] if series is None else [series]
-        for predictor in self.design.predictors.values():
-            related = [r.between for r in predictor.random if r.between is not None]
-            every += [between.series for between in related if between.series is not None]
-        found = (self.design.table.note, *(note for each in every for note in each.notes))
-        found += (*self.design.misread, *dense_notes(self.design, self.integrated))
-        self.notes: tuple[str, ...] = (*notes, *filter(None, found))
+        dense = dense_notes(self.design, self.integrated)
+        self.notes: tuple[str, ...] = (*notes, *self.design.notes, *dense)
 
     @classmethod
     def from_spec(
@@ -199,7 +191,7 @@ class Model:
             What was said of the formula.
         """
         model = cls.__new__(cls)
-        model._meet(spec, _table(data), missing, centered, marginalize, tuple(notes))
+        model._meet(spec, table_of(data), missing, centered, marginalize, tuple(notes))
         return model
 
     @property
@@ -353,14 +345,7 @@ class Model:
         settings = Settings(draws, tune, chains, seed, target_accept, max_depth, progress, cores)
         ways = {"nutpie": self._run, "pymc": self._run_pymc}
         run = lookup(ways, sampler, "sampler")(settings)
-        groups = {"posterior": run.posterior, "sample_stats": run.statistics}
-        if self.design.whole is None:
-            groups["observed_data"] = xr.Dataset({"y": ("row", self.design.y)})
-        tree = xr.DataTree.from_dict(groups)
-        tree.attrs["interrupted"] = int(run.interrupted)
-        chosen = {n: getattr(settings, n) for n in ("draws", "tune", "chains", "seed")}
-        chosen |= {"target_accept": settings.target_accept, "sampler": sampler}
-        tree.attrs["sampling"] = json.dumps(chosen, default=int)
+        tree = run.tree(self.design, settings, sampler)
         return Fit(self.design, tree, (*self.notes, *([run.note] if run.note else [])))
 
     def _run(self, settings: Settings) -> Run:
@@ -409,15 +394,3 @@ class Model:
     def __repr__(self) -> str:
         """Name it by its formula."""
         return f"Model({self.spec.formula!r}, family={self.spec.family.name!r})"
-
-
-def _plain(centered: Centered) -> list[str] | dict[str, float] | None:
-    """The user's choice as JSON has it."""
-    if centered is None or isinstance(centered, Mapping):
-        return None if centered is None else dict(centered)
-    return sorted(centered)
-
-
-def _table(data: Any) -> pd.DataFrame | Partitions:
-    partitions = Partitions.of(data)
-    return to_pandas(data) if partitions is None else partitions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -10,14 +11,19 @@ from typing import Any
 import numba
 import numpy as np
 from numba import types
+from numpy.typing import NDArray
 from nutpie.compile_pymc import CompiledPyMCModel
 
 from bayesmixed.glue import Glue
 from bayesmixed.logdensity import LogDensity
 from bayesmixed.pointers import floats, integers
 
+type Floats = NDArray[np.float64]
+
 _DOUBLES = types.CPointer(types.double)
 LOGP = types.int64(types.uint64, _DOUBLES, _DOUBLES, _DOUBLES, types.CPointer(types.int64))
+# The same as a function of numbers, which are addresses but for the first.
+_ADDRESSED = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, *[ctypes.c_void_p] * 4)
 _EXPAND = types.int64(types.uint64, types.uint64, _DOUBLES, _DOUBLES, types.voidptr)
 
 
@@ -44,6 +50,26 @@ def native_model(density: LogDensity) -> CompiledPyMCModel:
         _n_dim=size,
         reparameterized_names=[],
     )
+
+
+@cache
+def addressed(entry: Callable[[], Any]) -> Any:
+    """Machine code of the type `LOGP` as a function of a size and addresses.
+
+    Parameters
+    ----------
+    entry : callable
+        Makes it, as in `LogDensity`.
+    """
+    return _ADDRESSED(entry().address)
+
+
+def evaluate(entry: Callable[[], Any], x: Floats, where: NDArray[np.int64]) -> tuple[float, Floats]:
+    """Log-density and its gradient at a point of shape (size,), by machine code."""
+    value, gradient = np.empty(1), np.empty(len(x))
+    arrays = (np.ascontiguousarray(x, dtype=np.float64), gradient, value, where)
+    addressed(entry)(len(x), *(a.ctypes.data for a in arrays))
+    return float(value[0]), gradient
 
 
 @cache

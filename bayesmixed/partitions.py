@@ -21,8 +21,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesmixed._errors import BayesmixedError, DataError, listed, lookup
-from bayesmixed.data import Missing, Table, check_columns, check_left, check_no_gaps, complete_rows
-from bayesmixed.design import Design, build_design, variables
+from bayesmixed.assembly import build_design
+from bayesmixed.data import (
+    Missing,
+    Table,
+    check_columns,
+    check_left,
+    check_no_gaps,
+    complete_rows,
+    to_pandas,
+)
+from bayesmixed.design import Design, variables
 from bayesmixed.hierarchy import Hierarchy
 from bayesmixed.spec import Grouping, ModelSpec
 from bayesmixed.tally import measured
@@ -183,6 +192,12 @@ class Partitions:
         taken[order[np.cumsum(sizes[order]) <= max(_SAMPLE, sizes[order[0]])]] = True
         frames = design.reduce(partial(_taken_rows, finest=finest, taken=taken), _joined)
         return design.at(frames)
+
+
+def table_of(data: Any) -> pd.DataFrame | Partitions:
+    """A user's data in partitions where they come in such, else as one table."""
+    partitions = Partitions.of(data)
+    return to_pandas(data) if partitions is None else partitions
 
 
 def _is_parquet(path: str) -> bool:

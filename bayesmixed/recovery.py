@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from bayesmixed import lkj
 from bayesmixed.design import Design
+from bayesmixed.encoded import constrain
 from bayesmixed.groups import parents
 from bayesmixed.layout import Layout
 from bayesmixed.names import effect_names, public_names, sd_name, suffix
 from bayesmixed.predictor import INTERCEPT
 from bayesmixed.program import Population, population
-from bayesmixed.univariate import constrain
 
 type Floats = NDArray[np.float64]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,27 @@ class Run:
     statistics: xr.Dataset
     interrupted: bool
     note: str = ""
+
+    def tree(self, design: Design, settings: Settings, sampler: str) -> xr.DataTree:
+        """The tree of a `Fit`: these, the outcomes where all are in memory, and how it was sampled.
+
+        Parameters
+        ----------
+        design : Design
+        settings : Settings
+        sampler : {"nutpie", "pymc"}
+        """
+        groups = {"posterior": self.posterior, "sample_stats": self.statistics}
+        if design.whole is None:
+            groups["observed_data"] = xr.Dataset({"y": ("row", design.y)})
+        tree = xr.DataTree.from_dict(groups)
+        names = ("draws", "tune", "chains", "seed", "target_accept")
+        chosen = {name: getattr(settings, name) for name in names} | {"sampler": sampler}
+        tree.attrs = {
+            "interrupted": int(self.interrupted),
+            "sampling": json.dumps(chosen, default=int),
+        }
+        return tree
 
 
 def run_density(design: Design, density: LogDensity, settings: Settings) -> Run:

@@ -22,16 +22,13 @@ from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.groups import Groups, parents
 from bayesmixed.linpred import Whose, covariance, linear_predictor
-from bayesmixed.places import Places
+from bayesmixed.places import Places, in_runs
 from bayesmixed.places import correlations as correlations_of
 from bayesmixed.series import Series
 from bayesmixed.spec import Grouping
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.intp]
-
-# Numbers in the covariances that are in memory at a time.
-_AT_ONCE = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -178,10 +175,8 @@ class Normal:
         return [np.stack(members) for members in found.values()]
 
     def runs(self, size: int) -> Iterator[slice]:
-        """Runs of draws, with so many numbers in each."""
-        step = max(1, _AT_ONCE // size)
-        for first in range(0, self.draws, step):
-            yield slice(first, min(first + step, self.draws))
+        """Runs of draws, each of which takes so many numbers."""
+        return in_runs(self.draws, size)
 
     def _of_several(
         self, rows: Integers, draws: slice, off: Floats, factors: dict[bytes, Floats]

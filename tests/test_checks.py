@@ -11,9 +11,9 @@ import xarray as xr
 from scipy import stats
 
 import bayesmixed as bm
+from bayesmixed.encoded import constrain, encode, unconstrain
 from bayesmixed.reports import _residuals
 from bayesmixed.reports._prior_density import log_priors
-from bayesmixed.univariate import constrain, encode, unconstrain
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,10 @@ from scipy.optimize import minimize
 
 import bayesmixed as bm
 from bayesmixed._errors import BayesmixedError, DataError, PriorError
+from bayesmixed.encoded import encode
 from bayesmixed.lkj import forward
 from bayesmixed.meta._covariance_density import Whitened
-from bayesmixed.univariate import encode, log_prior
+from bayesmixed.univariate import log_prior
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "models.json").read_text())[
     "berkey1998"

@@ -13,9 +13,10 @@ from scipy.special import erfcx, log_ndtr
 from scipy.stats import norm
 
 from bayesmixed import priors
+from bayesmixed.encoded import WIDTH, constrain, encode
 from bayesmixed.graph import interpreted
 from bayesmixed.priors import Prior
-from bayesmixed.univariate import WIDTH, constrain, encode, log_prior
+from bayesmixed.univariate import log_prior
 
 CASES = [
     Prior("Normal", sigma=2),

@@ -17,7 +17,7 @@ from bayesmixed.design import Design
 from bayesmixed.expressions import variables
 from bayesmixed.fit import Fit
 from bayesmixed.meta._between_analysis import Between, fit_between, model_of
-from bayesmixed.meta._defaults import default_priors, unit_information
+from bayesmixed.meta._defaults import UnitInformation, default_priors, unit_information
 from bayesmixed.meta._densities import written
 from bayesmixed.meta._given import given_priors
 from bayesmixed.meta._grid import grid_of
@@ -146,16 +146,13 @@ def meta_analysis(
     table = to_pandas(data)
     table = table if table.index.is_unique else table.reset_index(drop=True)
     chosen = get_measure(measure) if measure else _measure_in(table, effect)
-    if n is None and chosen is not None and chosen.unit_sd is None and "ni" in table.columns:
-        n = "ni"
     deviation = _deviation(table, se, variance)
     formula = _formula(table, effect, study, moderators, common)
     shape = Between(between, nu, scale)
-    if not shape.is_plain:
-        shape.check(study, common)
+    shape.check(study, common)
     _check_number(table, [effect, *variables(deviation)], missing)
     plain = Model(formula, table, sampling_sd=deviation, missing=missing)
-    unit = unit_information(plain.design, chosen, _size(plain.design, table, n))
+    unit = unit_information(plain.design, chosen, _size(plain.design, table, n, chosen))
     defaults, own = default_priors(plain.design, chosen, unit), given_priors(plain.design, priors)
     given = own.priors
     if method == "nuts" or not shape.is_plain:
@@ -175,17 +172,22 @@ def meta_analysis(
     if method == "grid":
         chosen_draws = {"draws": draws, "chains": chains, "seed": seed}
         tree.attrs["sampling"] = json.dumps(chosen_draws, default=int)
-    if set(kept) - set(given):
-        notes = (*notes, f"Default priors are scaled to the {unit}.")
     attributes: dict[str, Any] = {"method": method, "unit": str(unit), "unit_sd": unit.sd}
     attributes |= {"measure": chosen.name} if chosen else {}
-    if own.tau is not None:
-        attributes["tau_prior"] = to_text(own.tau)
-        place = "fit.spec does not carry it, and has HalfFlat in its place"
-        notes = (*notes, f"Prior of tau: {written(own.tau)}; {place}.")
+    attributes |= {"tau_prior": to_text(own.tau)} if own.tau is not None else {}
     posterior = tree["posterior"].to_dataset()
     tree["posterior"] = xr.DataTree(posterior.assign_attrs({**posterior.attrs, **attributes}))
-    return Fit(model.design, tree, notes)
+    defaulted = bool(set(kept) - set(given))
+    return Fit(model.design, tree, (*notes, *_on_priors(unit, defaulted, own.tau)))
+
+
+def _on_priors(unit: UnitInformation, defaulted: bool, tau: Density | None) -> tuple[str, ...]:
+    """What is to be said of the priors."""
+    found = [f"Default priors are scaled to the {unit}."] if defaulted else []
+    if tau is not None:
+        place = "fit.spec does not carry it, and has HalfFlat in its place"
+        found.append(f"Prior of tau: {written(tau)}; {place}.")
+    return tuple(found)
 
 
 def _run(
@@ -266,7 +268,12 @@ def _check_number(table: pd.DataFrame, columns: list[str], missing: Missing) -> 
         )
 
 
-def _size(design: Design, table: pd.DataFrame, n: str | None) -> Floats | None:
+def _size(
+    design: Design, table: pd.DataFrame, n: str | None, measure: Measure | None
+) -> Floats | None:
+    """Sample sizes, where they are named or the measure has no unit without them."""
+    if n is None and measure is not None and measure.unit_sd is None and "ni" in table.columns:
+        n = "ni"
     if n is None:
         return None
     check_columns([n], table.columns)

@@ -107,6 +107,8 @@ class Between:
         BayesmixedError
             If there are.
         """
+        if self.is_plain:
+            return
         what = 'between="t"' if self.shape == "t" else "scale="
         if common:
             raise BayesmixedError(

@@ -9,10 +9,9 @@ identity. This is machine code, kept on disk.
 
 from __future__ import annotations
 
-import ctypes
 import warnings
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -22,12 +21,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from bayesmixed.edition import EDITION, on_disk
+from bayesmixed.encoded import constrain, encode
 from bayesmixed.lkj import backward, factor, forward
 from bayesmixed.logdensity import LogDensity
-from bayesmixed.native import LOGP
+from bayesmixed.native import LOGP, evaluate
 from bayesmixed.pointers import floats, integers, pointers
 from bayesmixed.priors import Prior
-from bayesmixed.univariate import constrain, encode, log_prior
+from bayesmixed.univariate import log_prior
 
 type Floats = NDArray[np.float64]
 
@@ -77,16 +77,8 @@ class Whitened:
         )
         where = pointers(arrays)
         start = np.append([e.start for e in encoded], np.zeros(size * (size - 1) // 2))
-
-        def evaluate(x: Floats) -> tuple[float, Floats]:
-            value, gradient = np.empty(1), np.empty(len(x))
-            given = (np.ascontiguousarray(x, dtype=float), gradient, value, where)
-            _entry().ctypes(
-                len(x), *(a.ctypes.data_as(t) for a, t in zip(given, _TYPES, strict=True))
-            )
-            return float(value[0]), gradient
-
-        return LogDensity(start, evaluate, self.recover, _entry, where, arrays)
+        at = partial(evaluate, _entry, where=where)
+        return LogDensity(start, at, self.recover, _entry, where, arrays)
 
     def factors(self, x: Floats) -> tuple[Floats, Floats]:
         """Sds between studies, and Cholesky factors of their correlations.
@@ -274,8 +266,6 @@ def log_density(x: Floats, gradient: Floats, where: Any) -> float:
     return float(value)
 
 
-_DOUBLES = ctypes.POINTER(ctypes.c_double)
-_TYPES: tuple[Any, ...] = (_DOUBLES, _DOUBLES, _DOUBLES, ctypes.POINTER(ctypes.c_int64))
 _ARRAYS = 6
 
 

@@ -92,10 +92,11 @@ class HeavyTailed:
         sd = float((weights * (nodes - mean) ** 2).sum()) ** 0.5
         step = nodes[:, 1:2] - nodes[:, :1]
         ends = nodes.min() - step.max(), nodes.max() + step.max()
-        quantiles = [
-            brentq(lambda at: cdf(nodes, step, weights, at) - p, *ends, xtol=1e-10)  # noqa: B023
-            for p in (0.5, 0.025, 0.975)
-        ]
+
+        def beyond(at: float, p: float) -> float:
+            return cdf(nodes, step, weights, at) - p
+
+        quantiles = [brentq(beyond, *ends, (p,), xtol=1e-10) for p in (0.5, 0.025, 0.975)]
         return np.array([mean, sd, *quantiles])
 
     def above(self, margin: float) -> float:

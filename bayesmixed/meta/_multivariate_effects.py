@@ -17,7 +17,7 @@ from bayesmixed.meta._estimates import COLUMNS, PROBS, from_mixture
 from bayesmixed.meta._mixture import NormalMixture
 from bayesmixed.meta._multivariate import margin
 from bayesmixed.meta._multivariate_analysis import MultivariateFit
-from bayesmixed.meta._multivariate_sampled import sample_again, sampled_effects
+from bayesmixed.meta._multivariate_sampled import outcomes_in, sample_again, sampled_effects
 from bayesmixed.plots import BLUE, GREY, ORANGE
 from bayesmixed.reports._report import Report
 
@@ -161,8 +161,13 @@ def correlation_sensitivity(
     if not len(rho) or not all(-1 < r < 1 for r in rho):
         raise BayesmixedError(f"rho={listed(rho)}: correlations between -1 and 1 are needed.")
     fits: dict[str, MultivariateFit | Fit] = {"as fitted": fit}
-    for k, r in enumerate(rho):
-        fits[f"{r:g}"] = sample_again(fit, r, k) if isinstance(fit, Fit) else _correlated(fit, r)
+    if isinstance(fit, Fit):
+        # All of them before the first is sampled, as some may be impossible.
+        studies = outcomes_in(fit)
+        every = {f"{r:g}": studies.with_correlation(r) for r in rho}
+        fits |= {name: sample_again(fit, one, k) for k, (name, one) in enumerate(every.items())}
+    else:
+        fits |= {f"{r:g}": _correlated(fit, r) for r in rho}
     rows = {}
     for name, other in fits.items():
         found = multivariate_effects(other).table

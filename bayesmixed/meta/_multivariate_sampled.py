@@ -15,7 +15,6 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
@@ -70,35 +69,29 @@ def sample_outcomes(
         tuple(priors[f"tau[{o}]"] for o in studies.outcomes),
         float(dict(priors["rho"].parameters)["eta"]),
     )  # fmt: skip
-    density = rows.density
-    recover = lambda x, rng: _under_names(rows.recover(x, rng), study)  # noqa: E731
-    run = run_density(design, replace(density, recover=recover), settings)
-    tree = xr.DataTree.from_dict(
-        {
-            "posterior": run.posterior.assign_attrs(outcomes=list(studies.outcomes), study=study),
-            "sample_stats": run.statistics,
-            "observed_data": xr.Dataset({"y": ("row", design.y)}),
-        }
-    )
-    tree.attrs["interrupted"] = int(run.interrupted)
-    chosen = {n: getattr(settings, n) for n in ("draws", "tune", "chains", "seed", "target_accept")}
-    tree.attrs["sampling"] = json.dumps(chosen | {"sampler": "nutpie"}, default=int)
-    return Fit(design, tree, notes)
+    density = replace(rows.density, recover=partial(_recovered, rows, study))
+    run = run_density(design, density, settings)
+    said = {"outcomes": list(studies.outcomes), "study": study}
+    run = replace(run, posterior=run.posterior.assign_attrs(said))
+    return Fit(design, run.tree(design, settings, "nutpie"), notes)
 
 
-def _under_names(values: Mapping[str, Floats], study: str) -> dict[str, Floats]:
+def _recovered(
+    rows: Whitened, study: str, x: Floats, rng: np.random.Generator
+) -> dict[str, Floats]:
     names = {"beta": "beta", "tau": f"sd_{study}", "cor": f"cor_{study}", "u": f"u_{study}"}
-    return {names[name]: value for name, value in values.items()}
+    return {names[name]: value for name, value in rows.recover(x, rng).items()}
 
 
-def sample_again(fit: Fit, rho: float, seed: int) -> Fit:
-    """The same analysis with another correlation within all studies.
+def sample_again(fit: Fit, studies: Outcomes, seed: int) -> Fit:
+    """The same analysis of studies with other correlations within them.
 
     Parameters
     ----------
     fit : Fit
         From `sample_outcomes`.
-    rho : float
+    studies : Outcomes
+        See `outcomes_in`.
     seed : int
         Of the draws.
     """
@@ -112,10 +105,10 @@ def sample_again(fit: Fit, rho: float, seed: int) -> Fit:
     chosen = json.loads(fit.tree.attrs["sampling"])
     kept = {n: chosen[n] for n in ("draws", "tune", "chains", "target_accept")}
     settings = Settings(**kept, seed=seed, progress=False)
-    return sample_outcomes(_outcomes(fit).with_correlation(rho), priors, settings, ())
+    return sample_outcomes(studies, priors, settings, ())
 
 
-def _outcomes(fit: Fit) -> Outcomes:
+def outcomes_in(fit: Fit) -> Outcomes:
     """The studies as they were before they were whitened."""
     design, names = fit.design, list(np.atleast_1d(fit.posterior.attrs["outcomes"]))
     random, X = design.predictors["mu"].random[0], design.predictors["mu"].X

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from bayesmixed._errors import BayesmixedError
 from bayesmixed.defaults import assign_priors
+from bayesmixed.encoded import encode, unconstrain
 from bayesmixed.fit import Fit
 from bayesmixed.names import effect_names, sd_name, suffix
 from bayesmixed.predictor import PredictorDesign
 from bayesmixed.priors import Prior
 from bayesmixed.series import Series
-from bayesmixed.univariate import encode, log_prior, unconstrain
+from bayesmixed.univariate import log_prior
 
 type Floats = NDArray[np.float64]
 
