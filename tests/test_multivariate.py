@@ -16,6 +16,7 @@ import bayesmixed as bm
 from bayesmixed._errors import BayesmixedError, DataError, PriorError
 from bayesmixed.encoded import encode
 from bayesmixed.lkj import forward
+from bayesmixed.meta import _multivariate_effects
 from bayesmixed.meta._covariance_density import Whitened
 from bayesmixed.univariate import log_prior
 
@@ -315,8 +316,15 @@ def test_sensitivity_of_a_sampled_fit(stimulation, three):
         assert sensitivity.table.loc["0.9", name] == pytest.approx(
             table.loc[name, "mean"], abs=4 * error
         )
+
+
+def test_an_impossible_correlation_is_refused_before_the_first_is_sampled(three, monkeypatch):
+    def sampled(*_):
+        pytest.fail("something was sampled")
+
+    monkeypatch.setattr(_multivariate_effects, "sample_again", sampled)
     with pytest.raises(BayesmixedError, match="cannot all be correlated"):
-        bm.correlation_sensitivity(three, [-0.6])
+        bm.correlation_sensitivity(three, [0.0, 0.5, -0.6])
 
 
 @pytest.fixture(scope="module")
