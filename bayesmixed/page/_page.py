@@ -132,7 +132,7 @@ def _content(fit: Fit, title: str | None, units: Collection[str]) -> dict[str, A
 def _effects(fit: Fit) -> tuple[Grid, tuple[Panel, ...]]:
     summary = fit.summary().drop(columns="mcse_mean")
     for name in ("ess_bulk", "ess_tail"):
-        whole = [int(v) if np.isfinite(v) else np.nan for v in summary[name]]
+        whole = [round(v) if np.isfinite(v) else np.nan for v in summary[name]]
         summary[name] = pd.Series(whole, summary.index, dtype=object)
     words = "Posterior means, sds and 95 % equal-tailed intervals on the scale of the predictor."
     panels = attempt("the effects' drawing", lambda: coefficients(summary, fit.spec.link.name))
