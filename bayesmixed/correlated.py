@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 
 from bayesmixed.edition import EDITION, on_disk
 from bayesmixed.elimination import Records, draw, eliminate, level_of, moments, starts_of
+from bayesmixed.glue import glue
+from bayesmixed.precisions import inverses
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.int32]
 
 _LOG_2PI = float(np.log(2 * np.pi))
-# A conditional variance of standardised residuals that is smaller is 0 but for rounding.
-_LEAST = 1e-14
 
 
 class Rows(NamedTuple):
@@ -44,76 +44,15 @@ class Rows(NamedTuple):
         Measurements in each series of a pattern, and how many series have it.
     leaf : array of int, shape (rows,)
         In the same order, the innermost group whose effects are integrated out.
+    further : array of int, shape (patterns,)
+        How many more series of the pattern there were, for which those here stand (see `pooled`).
     """
 
     order: Integers
     lengths: Integers
     counts: Integers
     leaf: Integers
-
-
-@njit(error_model="numpy")
-def factor(P, m, L):
-    """Cholesky factor of the leading part; False where it is not positive definite."""
-    for i in range(m):
-        for j in range(i + 1):
-            total = P[i, j]
-            for k in range(j):
-                total -= L[i, k] * L[j, k]
-            if i == j:
-                if not total > _LEAST:
-                    return False
-                L[i, i] = np.sqrt(total)
-            else:
-                L[i, j] = total / L[j, j]
-    return True
-
-
-@njit(error_model="numpy")
-def _inverse(L, m, Q):
-    """Inverse of LL'."""
-    R = np.zeros((m, m))
-    for j in range(m):
-        R[j, j] = 1.0 / L[j, j]
-        for i in range(j + 1, m):
-            total = 0.0
-            for k in range(j, i):
-                total -= L[i, k] * R[k, j]
-            R[i, j] = total / L[i, i]
-    for i in range(m):
-        for j in range(i + 1):
-            total = 0.0
-            for k in range(i, m):
-                total += R[k, i] * R[k, j]
-            Q[i, j] = total
-            Q[j, i] = total
-
-
-@njit(error_model="numpy")
-def _inverses(P, lengths):
-    """Inverses of all patterns' matrices, and half the logarithms of their determinants.
-
-    A Markov process has no inverses here: its correlations with the time before say all. A
-    logarithm that is infinite says that a matrix is not positive definite.
-    """
-    longest = P.shape[1]
-    markov = P.shape[2] == 1
-    Q = np.zeros((0, 0, 0)) if markov else np.zeros((len(lengths), longest, longest))
-    logs = np.zeros(len(lengths))
-    L = np.zeros((longest, longest)) if not markov else np.zeros((0, 0))
-    for p in range(len(lengths)):
-        m = lengths[p]
-        if markov:
-            for i in range(m - 1):
-                left = 1.0 - P[p, i, 0] ** 2
-                logs[p] += 0.5 * np.log(left) if left > _LEAST else np.inf
-        elif factor(P[p], m, L):
-            _inverse(L, m, Q[p])
-            for i in range(m):
-                logs[p] += np.log(L[i, i])
-        else:
-            logs[p] = np.inf
-    return Q, logs
+    further: Integers
 
 
 @njit(error_model="numpy")
@@ -184,7 +123,7 @@ def _records(WW):
     return Records(groups, np.zeros(len(groups), np.int32), WW, np.zeros((len(WW), 0, len(groups))))
 
 
-@njit(error_model="numpy")
+@glue
 def _posterior(tree, WW, We, T, d_T):
     """Integrate the effects out.
 
@@ -203,6 +142,14 @@ def _posterior(tree, WW, We, T, d_T):
     K, h, value = eliminate(tree, _records(WW), We, T, np.ones(1))
     m, v = moments(tree, K, h)
     V, z = level_of(tree, starts_of(tree), 0, v, m)
+    _of_groups(WW, We, T, V, z, mean, covariance, d_T)
+    return value, mean, covariance
+
+
+@njit(error_model="numpy")
+def _of_groups(WW, We, T, V, z, mean, covariance, d_T):
+    """Means and covariances of effects, not standardised, and the slope of T."""
+    f, groups = We.shape
     half = np.empty((f, f))
     for g in range(groups):
         for a in range(f):
@@ -219,7 +166,6 @@ def _posterior(tree, WW, We, T, d_T):
                 d_T[a, b] += We[a, g] * z[b, g]
                 for c in range(f):
                     d_T[a, b] -= WW[a, c, g] * (half[c, b] + mean[c, g] * z[b, g])
-    return value, mean, covariance
 
 
 @njit(error_model="numpy")
@@ -243,14 +189,15 @@ def _outer(d, x, y, m, first):
 
 
 @njit(error_model="numpy")
-def _slope_of_inverses(Q, rows, a, QW, BQW, d_P):
+def _slope_ofinverses(Q, rows, a, QW, BQW, d_P):
     """The slope for P, from Qx and the posterior covariance of the effects."""
     first = 0
     for p in range(len(rows.lengths)):
         m = rows.lengths[p]
+        weight = -0.5 * (rows.counts[p] + rows.further[p])
         for i in range(m):
             for j in range(m):
-                d_P[p, i, j] = -0.5 * rows.counts[p] * Q[p, i, j]
+                d_P[p, i, j] = weight * Q[p, i, j]
         for _ in range(rows.counts[p]):
             _outer(d_P[p], a, a, m, first)
             for k in range(len(QW)):
@@ -264,6 +211,9 @@ def _slope_of_steps(P, rows, x, W, BW, d_P):
     first = 0
     for p in range(len(rows.lengths)):
         m = rows.lengths[p]
+        for i in range(m - 1):
+            r = P[p, i, 0]
+            d_P[p, i, 0] = rows.further[p] * r / (1.0 - r * r)
         for _ in range(rows.counts[p]):
             for i in range(1, m):
                 now, last, r = first + i, first + i - 1, P[p, i - 1, 0]
@@ -279,6 +229,42 @@ def _slope_of_steps(P, rows, x, W, BW, d_P):
 
 
 @njit(error_model="numpy")
+def _subtract(W, QW, mean, leaf, x, a):
+    """Take the effects' means out of standardised residuals and of their products with Q."""
+    for k in range(len(W)):
+        for i in range(len(leaf)):
+            x[i] -= W[k, i] * mean[k, leaf[i]]
+            a[i] -= QW[k, i] * mean[k, leaf[i]]
+
+
+@njit(error_model="numpy")
+def _slopes_of_rows(x, a, QW, BW, scale, order, d_mu, d_log_sd):
+    for i in range(len(order)):
+        row = order[i]
+        d_mu[row] = a[i] * scale[i]
+        d_log_sd[row] += a[i] * x[i]
+        for k in range(len(QW)):
+            d_log_sd[row] += QW[k, i] * BW[k, i]
+
+
+@njit(error_model="numpy")
+def _of_spread(log_sd, logs, rows, d_log_sd):
+    """The part of the density that does not depend on the outcome, and its slopes for log_sd."""
+    value, first = -0.5 * _LOG_2PI * len(log_sd), 0
+    for i in range(len(log_sd)):
+        value -= log_sd[i]
+        d_log_sd[i] -= 1.0
+    for p in range(len(logs)):
+        more = rows.further[p]
+        value -= (rows.counts[p] + more) * logs[p]
+        for row in rows.order[first : first + (rows.lengths[p] if more else 0)]:
+            value -= more * (log_sd[row] + 0.5 * _LOG_2PI)
+            d_log_sd[row] -= more
+        first += rows.lengths[p] * rows.counts[p]
+    return value
+
+
+@glue
 def log_density(y, mu, log_sd, P, Z, T, rows, tree):
     """Log-density of all rows, and its slopes for mu, log_sd, P and T.
 
@@ -298,8 +284,8 @@ def log_density(y, mu, log_sd, P, Z, T, rows, tree):
     """
     d_mu, d_log_sd = np.zeros(len(y)), np.zeros(len(y))
     d_P, d_T = np.zeros(P.shape), np.zeros(T.shape)
-    Q, logs = _inverses(P, rows.lengths)
-    value = -0.5 * _LOG_2PI * len(y) - np.sum(rows.counts * logs) - np.sum(log_sd)
+    Q, logs = inverses(P, rows.lengths)
+    value = _of_spread(log_sd, logs, rows, d_log_sd)
     if not np.isfinite(value):
         return -np.inf, d_mu, d_log_sd, d_P, d_T
     f, leaf = Z.shape[1], rows.leaf
@@ -307,19 +293,11 @@ def log_density(y, mu, log_sd, P, Z, T, rows, tree):
     WW, We = _sums(W, a, QW, leaf, np.int64(tree.counts[0]) if f else 1)
     gained, mean, covariance = _posterior(tree, WW, We, T, d_T)
     value += gained - 0.5 * np.sum(x * a)
-    for k in range(f):
-        for i in range(len(y)):
-            x[i] -= W[k, i] * mean[k, leaf[i]]
-            a[i] -= QW[k, i] * mean[k, leaf[i]]
+    _subtract(W, QW, mean, leaf, x, a)
     BW = _product(covariance, W, leaf)
-    for i in range(len(y)):
-        row = rows.order[i]
-        d_mu[row] = a[i] * scale[i]
-        d_log_sd[row] = a[i] * x[i] - 1.0
-        for k in range(f):
-            d_log_sd[row] += QW[k, i] * BW[k, i]
+    _slopes_of_rows(x, a, QW, BW, scale, rows.order, d_mu, d_log_sd)
     if P.shape[2] > 1:
-        _slope_of_inverses(Q, rows, a, QW, _product(covariance, QW, leaf), d_P)
+        _slope_ofinverses(Q, rows, a, QW, _product(covariance, QW, leaf), d_P)
     else:
         _slope_of_steps(P, rows, x, W, BW, d_P)
     return value, d_mu, d_log_sd, d_P, d_T
@@ -338,13 +316,18 @@ def _draw_effects(y, mu, log_sd, P, Z, T, rows, tree, noise):
     noise : array, shape (draws, effects of all groups)
         Standard normal numbers, level by level (groups, effects); the effects take their place.
     """
-    groups = np.int64(tree.counts[0])
     for i in range(len(noise)):
-        Q, _ = _inverses(P[i], rows.lengths)
-        _, W, Qe, QW, _ = _standardise(y, mu[i], log_sd[i], P[i], Q, Z, rows)
-        WW, We = _sums(W, Qe, QW, rows.leaf, groups)
-        K, h, _ = eliminate(tree, _records(WW), We, T[i], np.ones(1))
-        draw(tree, K, h, noise[i])
+        draw_given(y, mu[i], log_sd[i], P[i], Z, T[i], rows, tree, noise[i])
+
+
+@glue
+def draw_given(y, mu, log_sd, P, Z, T, rows, tree, noise):
+    """A single draw; see `_draw_effects`."""
+    Q, _ = inverses(P, rows.lengths)
+    _, W, Qe, QW, _ = _standardise(y, mu, log_sd, P, Q, Z, rows)
+    WW, We = _sums(W, Qe, QW, rows.leaf, np.int64(tree.counts[0]))
+    K, h, _ = eliminate(tree, _records(WW), We, T, np.ones(1))
+    draw(tree, K, h, noise)
 
 
 @cache

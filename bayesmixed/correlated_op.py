@@ -27,7 +27,7 @@ from bayesmixed.pointers import floats, integers, pointers
 
 _SYMBOL = f"bayesmixed_correlated_{EDITION}"
 _SIGNATURE = types.void(types.CPointer(types.int64))
-_INPUTS, _OUTPUTS = 13, 5
+_INPUTS, _OUTPUTS = 14, 5
 
 
 @njit
@@ -39,8 +39,10 @@ def _evaluate(where):
     f, P = len(Z) // n, floats(where, 3)
     markov = len(P) == patterns * (longest - 1)
     shape = (patterns, longest - 1, 1) if markov else (patterns, longest, longest)
-    rows = Rows(integers(where, 6), lengths, integers(where, 8), integers(where, 9))
-    tree = Tree(integers(where, 10), integers(where, 11), integers(where, 12))
+    rows = Rows(
+        integers(where, 6), lengths, integers(where, 8), integers(where, 9), integers(where, 10)
+    )
+    tree = Tree(integers(where, 11), integers(where, 12), integers(where, 13))
     value, d_mu, d_log_sd, d_P, d_T = log_density(
         y,
         floats(where, 1),
@@ -51,11 +53,11 @@ def _evaluate(where):
         rows,
         tree,
     )
-    floats(where, 13)[0] = value
-    floats(where, 14)[:] = d_mu
-    floats(where, 15)[:] = d_log_sd
-    floats(where, 16)[:] = d_P.ravel()
-    floats(where, 17)[:] = d_T.ravel()
+    floats(where, 14)[0] = value
+    floats(where, 15)[:] = d_mu
+    floats(where, 16)[:] = d_log_sd
+    floats(where, 17)[:] = d_P.ravel()
+    floats(where, 18)[:] = d_T.ravel()
 
 
 @cache
@@ -114,7 +116,9 @@ def _to_numba(op: CorrelatedNormal, node: Apply, **_: Any) -> Any:
     call = types.ExternalFunction(_SYMBOL, types.void(types.intp))
 
     @njit
-    def evaluate(y, mu, log_sd, P, T, Z, order, lengths, counts, leaf, sizes, groups, parents):
+    def evaluate(
+        y, mu, log_sd, P, T, Z, order, lengths, counts, leaf, further, sizes, groups, parents
+    ):
         given = (
             np.ascontiguousarray(y),
             np.ascontiguousarray(mu),
@@ -130,7 +134,7 @@ def _to_numba(op: CorrelatedNormal, node: Apply, **_: Any) -> Any:
         for array in literal_unroll(given):
             where[k], where[k + 1] = array.ctypes.data, array.size
             k += 2
-        for array in (order, lengths, counts, leaf, sizes, groups, parents):
+        for array in (order, lengths, counts, leaf, further, sizes, groups, parents):
             where[k], where[k + 1] = array.ctypes.data, array.size
             k += 2
         for array in literal_unroll((value, d_mu, d_log_sd, d_P, d_T)):

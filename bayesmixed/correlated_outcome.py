@@ -98,6 +98,7 @@ def arrays(design: Design, levels: Sequence[RandomDesign]) -> dict[str, Any]:
         "lengths": series.lengths,
         "counts": series.counts,
         "leaf": indices[0][series.order] if levels else np.zeros(len(design.y)),
+        "further": np.zeros(len(series.counts)),
         "sizes": [r.size for r in levels],
         "group_counts": [len(r.groups.labels) for r in levels],
         "parents": enclosing(indices),

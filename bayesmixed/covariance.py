@@ -242,6 +242,11 @@ class Toeplitz(Structure):
         priors = (flat(-bound, bound),) * (self.bands - 1)
         return (CorrelationParameter("rho", priors, (-bound, bound), "band"),)
 
+    @property
+    def is_exact(self) -> bool:
+        """Of one band's bound, and of partial correlations, but not of several bands."""
+        return self.bands is None or self.bands <= 2
+
     def derived(self, size: int) -> Mapping[str, tuple[str, Derived]]:
         """``rho`` by lag, where the partial correlations are the parameters."""
         if not self._is_full(size):

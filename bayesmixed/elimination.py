@@ -302,3 +302,19 @@ def draw(tree, K, h, noise):
             for g in range(n):
                 z[i, g] /= F[i, i, g]
                 own[g, i] = z[i, g]
+
+
+@njit(error_model="numpy")
+def scale(z, tree, T):
+    """Multiply standardised effects, as `draw` leaves them, by their covariances' factors."""
+    at, first = 0, 0
+    for level in range(len(tree.sizes)):
+        q = tree.sizes[level]
+        for _ in range(tree.counts[level]):
+            for k in range(q - 1, -1, -1):
+                value = 0.0
+                for j in range(k + 1):
+                    value += T[first + k, first + j] * z[at + j]
+                z[at + k] = value
+            at += q
+        first += q

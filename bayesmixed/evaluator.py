@@ -24,12 +24,14 @@ from bayesmixed.group_effects import (
     values_of,
 )
 from bayesmixed.instructions import (
+    DIRECTIONS,
     EFFECTS,
     FORMS,
     NUMBERS,
     ORIGIN,
     SHAPE,
     STATS,
+    TURNED,
     UNIT,
     VARIES,
     rows_of,
@@ -47,15 +49,13 @@ def log_density(z, gradient, program):
     z, gradient : array, shape (size,)
     program : array of int
         `pointers` to a `Program`, those to the effects that are to be drawn or to nothing, and the
-        address of the likelihood: the family's kernel, or that with effects integrated out (see
-        `marginal`).
+        address of the likelihood: the family's kernel, that with effects integrated out (see
+        `marginal`), or that of correlated series (see `correlated_likelihood`).
     """
     shape = integers(program, SHAPE)
-    unit = floats(program, UNIT)
-    origin, x = floats(program, ORIGIN), np.empty(len(z))
-    # Loops: numba takes long to compile sums and products of arrays.
+    x = _point(z, program)
     for i in range(len(z)):
-        x[i], gradient[i] = origin[i] + unit[i] * z[i], 0.0
+        gradient[i] = 0.0
     values, slopes, total = parameters_of(x, gradient, program)
     T, F, at_T, lkj_density = factors_of(x, values, program)
     u, at_u, out, prior = forms_of(x, values, F, at_T, program)
@@ -63,7 +63,7 @@ def log_density(z, gradient, program):
     d_out, d_values, d_u = np.zeros_like(out), np.zeros_like(values), np.zeros_like(u)
     d_T, d_F = np.zeros_like(T), np.zeros_like(F)
     if shape[4]:
-        total += _integrated(values, u, T, out, d_values, d_u, d_T, d_out, program)
+        total += _whole(values, u, T, out, d_values, d_u, d_T, d_out, program)
     else:
         total += _kernel(out, d_out, program)
     effects = rows_of(integers(program, EFFECTS), 5)
@@ -80,9 +80,43 @@ def log_density(z, gradient, program):
     factors_backward(x, gradient, F, d_F, d_T, at_T, values, d_values, program)
     for j in range(len(values)):
         gradient[j] += d_values[j] * slopes[j]
-    for i in range(len(z)):
-        gradient[i] *= unit[i]
+    _point_backward(gradient, program)
     return total
+
+
+@njit
+def _point(z, program):
+    """The unconstrained point at what is sampled."""
+    unit, origin, x = floats(program, UNIT), floats(program, ORIGIN), np.empty(len(z))
+    # Loops: numba takes long to compile sums and products of arrays.
+    for i in range(len(z)):
+        x[i] = origin[i] + unit[i] * z[i]
+    directions, at = floats(program, DIRECTIONS), 0
+    for block in rows_of(integers(program, TURNED), 2):
+        first, size = block[0], block[1]
+        for i in range(first, first + size):
+            x[i] = origin[i]
+            for j in range(first, first + size):
+                x[i] += directions[at] * z[j]
+                at += 1
+    return x
+
+
+@njit
+def _point_backward(gradient, program):
+    """The reverse of `_point`, in place."""
+    unit, slopes = floats(program, UNIT), gradient.copy()
+    for i in range(len(gradient)):
+        gradient[i] *= unit[i]
+    directions, at = floats(program, DIRECTIONS), 0
+    for block in rows_of(integers(program, TURNED), 2):
+        first, size = block[0], block[1]
+        for j in range(first, first + size):
+            gradient[j] = 0.0
+        for i in range(first, first + size):
+            for j in range(first, first + size):
+                gradient[j] += directions[at] * slopes[i]
+                at += 1
 
 
 @glue
@@ -126,8 +160,8 @@ def forms_of(x, values, F, at_T, program):
 
 
 @njit
-def _integrated(values, u, T, out, d_values, d_u, d_T, d_out, program):
-    """Call the likelihood with effects integrated out."""
+def _whole(values, u, T, out, d_values, d_u, d_T, d_out, program):
+    """Call the likelihood that sees the whole program."""
     where = np.empty(CALLED_WITH, np.int64)
     k = 0
     for array in (values, u, T, out, d_values, d_u, d_T, d_out):
@@ -159,7 +193,7 @@ def _call(context, address, rows, varies, eta, stats, extra, d_eta):
 def _kernel(out, d_out, program):
     stats, shape = floats(program, STATS), integers(program, SHAPE)
     varies = integers(program, VARIES).astype(np.int64)
-    return _call(
+    value = _call(
         program[-1],
         np.int64(shape[1]),
         np.int64(varies.ctypes.data),
@@ -168,3 +202,5 @@ def _kernel(out, d_out, program):
         np.int64(shape[2]),
         np.int64(d_out.ctypes.data),
     )
+    # Mentioned, so that it lives until here: the kernel knows its address only.
+    return value + 0.0 * len(varies)

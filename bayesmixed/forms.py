@@ -61,7 +61,7 @@ def forward(first, last, values, u, at_u, out, program):
                 part = out[begin : begin + forms[a, 0]]
                 _gather(o, part, indices[step[3] : step[3] + n], columns, step[4])
             else:
-                _add_column(o, np.log(values[a]), columns, -1)
+                _add_column(o, np.log(values[a]), columns, step[4])
 
 
 @njit(fastmath=FAST)
@@ -112,7 +112,7 @@ def backward(first, last, values, u, d_values, d_u, at_u, d_out, program):
                 part = d_out[begin : begin + forms[a, 0]]
                 _scatter(d, part, indices[step[3] : step[3] + n], columns, step[4])
             else:
-                d_values[a] += _dot(d, columns, -1) / values[a]
+                d_values[a] += _dot(d, columns, step[4]) / values[a]
 
 
 @njit(fastmath=FAST)

@@ -20,7 +20,17 @@ from numba import njit
 
 from bayesmixed import lkj
 from bayesmixed.elimination import FAST
-from bayesmixed.instructions import COVARIANCES, EFFECTS, ETAS, FORMS, MEMBERS, WEIGHTS, rows_of
+from bayesmixed.instructions import (
+    COVARIANCES,
+    EFFECTS,
+    ETAS,
+    FORMS,
+    LEVELS,
+    MEMBERS,
+    SIZES,
+    WEIGHTS,
+    rows_of,
+)
 from bayesmixed.pointers import floats, integers
 
 
@@ -226,3 +236,31 @@ def factors_backward(x, gradient, F, d_F, d_T, at_T, values, d_values, program):
             size = n * (n - 1) // 2
             lkj.backward(x[place : place + size], n, eta, L, d_L, gradient[place : place + size])
             m += 3 + n
+
+
+@njit(error_model="numpy")
+def factor_of_levels(T, at_T, program):
+    """Factors of the covariances of the levels that are integrated out, block-diagonal."""
+    sizes, levels = integers(program, SIZES), integers(program, LEVELS)
+    f = np.int64(sizes.sum())
+    whole, first = np.zeros((f, f)), 0
+    for level in range(len(levels)):
+        q, at = sizes[level], at_T[levels[level]]
+        for i in range(q):
+            for j in range(i + 1):
+                whole[first + i, first + j] = T[at + i * q + j]
+        first += q
+    return whole
+
+
+@njit(error_model="numpy")
+def factor_of_levels_backward(d_whole, d_T, at_T, program):
+    """The reverse of `factor_of_levels`."""
+    sizes, levels = integers(program, SIZES), integers(program, LEVELS)
+    first = 0
+    for level in range(len(levels)):
+        q, at = sizes[level], at_T[levels[level]]
+        for i in range(q):
+            for j in range(i + 1):
+                d_T[at + i * q + j] += d_whole[first + i, first + j]
+        first += q

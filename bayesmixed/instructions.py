@@ -32,7 +32,7 @@ class Program(NamedTuple):
     etas : floats
         Parameter of each correlation prior.
     stats : floats
-        What the family's kernel knows of the outcome.
+        What the family's kernel knows of the outcome; where residuals are correlated, the outcome.
     reference : floats (terms,)
         Coefficients that the outcome was reduced by, where effects are integrated out.
     ZZ, ZX, Zy, rows, yy, Xy, XX : floats
@@ -42,6 +42,14 @@ class Program(NamedTuple):
     weights : floats (twice the effects of all sampled groupings)
         Grouping by grouping, how far each effect is centred, from 0 to 1, and then the units in
         which they are; see `effects`.
+    Z : floats (rows, effects)
+        What integrated effects multiply, where residuals are correlated.
+    keys, constants : floats
+        What the entries of each table depend on; see `correlation_tables.Table`.
+    addresses : floats (tables,)
+        Of the tables' kernels.
+    directions : floats
+        Matrices of the blocks of the point that `turned` names.
     covariances : ints (covariances, 3)
         Number of effects, and where `members` begins to say which parameters are the standard
         deviations, and then for each correlated block its size, its place in the point, the place
@@ -58,7 +66,9 @@ class Program(NamedTuple):
     indices : ints
     shape : ints (5,)
         Number of predictors and of rows that the kernel sees, further numbers in `stats`; form of
-        the error variances; whether the likelihood is the integrated one.
+        the error variances; whether the likelihood is not a kernel's, but machine code that sees
+        the whole program. Where residuals are correlated, the first three are the form of the mean,
+        whether the series are Markov processes, and the number of entries of all tables.
     varies : ints (predictors,)
         Whether a predictor has a value for each row.
     terms : ints (terms,)
@@ -67,6 +77,17 @@ class Program(NamedTuple):
         See `elimination.Tree`; `levels` are the covariances of its levels.
     leaf, stratum, link_record, link_column, ..., pair_second : ints
         See `elimination.Records` and `normal.Coupling`.
+    order, lengths, repeats, further : ints
+        See `correlated.Rows`, which has `repeats` as counts.
+    tables : ints (tables, 4)
+        Numbers of parameters, of constants, of keys and of entries of the tables of correlations.
+    members_of_tables : ints
+        Their parameters, table by table.
+    places : ints
+        See `correlation_tables.Tables`.
+    turned : ints (blocks, 2)
+        Where a block of the point begins and how long it is, which is a matrix times what is
+        sampled instead of `unit` times it.
     """
 
     origin: Floats
@@ -88,6 +109,11 @@ class Program(NamedTuple):
     sum_X: Floats
     pair: Floats
     weights: Floats
+    Z: Floats
+    keys: Floats
+    constants: Floats
+    addresses: Floats
+    directions: Floats
     covariances: Integers
     members: Integers
     effects: Integers
@@ -110,9 +136,17 @@ class Program(NamedTuple):
     pair_stratum: Integers
     pair_first: Integers
     pair_second: Integers
+    order: Integers
+    lengths: Integers
+    repeats: Integers
+    further: Integers
+    tables: Integers
+    members_of_tables: Integers
+    places: Integers
+    turned: Integers
 
 
-FLOAT_FIELDS = 19
+FLOAT_FIELDS = 24
 # Places of the arrays among the pointers. Of numpy's type: numba would compile what is called with
 # a number of Python's again for every number.
 (
@@ -135,6 +169,11 @@ FLOAT_FIELDS = 19
     SUM_X,
     PAIR,
     WEIGHTS,
+    Z,
+    KEYS,
+    CONSTANTS,
+    ADDRESSES,
+    DIRECTIONS,
     COVARIANCES,
     MEMBERS,
     EFFECTS,
@@ -157,6 +196,14 @@ FLOAT_FIELDS = 19
     PAIR_STRATUM,
     PAIR_FIRST,
     PAIR_SECOND,
+    ORDER,
+    LENGTHS,
+    REPEATS,
+    FURTHER,
+    TABLES,
+    MEMBERS_OF_TABLES,
+    PLACES,
+    TURNED,
     NOISE,  # behind the program: where effects are drawn, or nothing
 ) = np.arange(len(Program._fields) + 1)
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesmixed.correlation_tables import elements, matrices
 from bayesmixed.defaults import AssignedPrior
 from bayesmixed.design import Design
 from bayesmixed.encoded import Encoded, encode
 from bayesmixed.geometry import Centring
 from bayesmixed.names import effect_names, suffix
 from bayesmixed.predictor import INTERCEPT, RandomDesign
+from bayesmixed.priors import Prior
 
 type Floats = NDArray[np.float64]
 type Priors = Mapping[str, AssignedPrior]
@@ -69,6 +71,9 @@ class Layout:
         Length of the point.
     origin, unit : array, shape (size,)
         Sampling is in these units from this origin, so that the data's own units do not matter.
+    directions : dict of int to array, shape (length, length)
+        By where a block of the point begins, the matrix that takes what is sampled to it, instead
+        of the units.
     """
 
     encoded: dict[str, Encoded] = field(default_factory=dict)
@@ -78,6 +83,15 @@ class Layout:
     size: int = 0
     origin: Floats = field(default_factory=lambda: np.zeros(0))
     unit: Floats = field(default_factory=lambda: np.zeros(0))
+    directions: dict[int, Floats] = field(default_factory=dict)
+
+    def points(self, z: Floats) -> Floats:
+        """Unconstrained points of what is sampled, shape (draws, size) both."""
+        x: Floats = self.origin + self.unit * z
+        for first, matrix in self.directions.items():
+            own = slice(first, first + len(matrix))
+            x[:, own] = self.origin[own] + z[:, own] @ matrix.T
+        return x
 
     @property
     def positions(self) -> dict[str, int]:
@@ -93,6 +107,9 @@ def lay_out(
     for name, assigned in priors.items():
         if assigned.prior.support != "correlation":
             layout.encoded[name] = encode(assigned.prior)
+    for name, size in matrices(design.series).items() if design.series is not None else ():
+        for element in elements(name, size):
+            layout.encoded[element] = encode(Prior("Flat"))
     layout.size = len(layout.encoded)
     randoms = [
         (suffix(design, parameter), random)
@@ -128,7 +145,7 @@ def _measure(layout: Layout, priors: Priors) -> None:
     layout.origin, layout.unit = np.zeros(layout.size), np.ones(layout.size)
     for i, (name, encoded) in enumerate(layout.encoded.items()):
         layout.origin[i] = encoded.start
-        if encoded.spread is not None:
+        if encoded.spread is not None and name in priors:
             layout.unit[i] = min(encoded.spread, priors[name].unit)
     for e in layout.effects.values():
         if e.at < 0 or not e.carries:

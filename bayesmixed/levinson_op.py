@@ -9,49 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytensor.tensor as pt
-from numba import njit
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
 
-
-@njit(error_model="numpy")
-def _recursion(partial):
-    """Autocorrelations, and their slopes for the partial ones, shape (lags, lags)."""
-    n = len(partial)
-    rho, slopes = np.zeros(n), np.zeros((n, n))
-    weights, of_weights = np.zeros(n), np.zeros((n, n))
-    left, of_left = 1.0, np.zeros(n)
-    for k in range(n):
-        value = partial[k]
-        rho[k] = value * left
-        for i in range(k):
-            slopes[k, i] = value * of_left[i]
-        slopes[k, k] = left
-        for j in range(k):
-            rho[k] += weights[j] * rho[k - 1 - j]
-            for i in range(k):
-                slopes[k, i] += (
-                    of_weights[j, i] * rho[k - 1 - j] + weights[j] * slopes[k - 1 - j, i]
-                )
-        # The weights from both ends at once, since each needs the other's old value.
-        for j in range((k + 1) // 2):
-            end = k - 1 - j
-            a, b = weights[j], weights[end]
-            weights[j], weights[end] = a - value * b, b - value * a
-            for i in range(k):
-                c, d = of_weights[j, i], of_weights[end, i]
-                of_weights[j, i], of_weights[end, i] = c - value * d, d - value * c
-            of_weights[j, k], of_weights[end, k] = -b, -a
-        weights[k] = value
-        of_weights[k, k] = 1.0
-        for i in range(k):
-            of_left[i] *= 1.0 - value * value
-        of_left[k] = -2.0 * value * left
-        left *= 1.0 - value * value
-    return rho, slopes
+from bayesmixed.levinson import recursion
 
 
 class Levinson(Op):
@@ -68,7 +31,7 @@ class Levinson(Op):
 
     def perform(self, node: Apply, inputs: Sequence[Any], output_storage: Any) -> None:
         """Evaluate without a graph compiler."""
-        for storage, value in zip(output_storage, _recursion(inputs[0]), strict=True):
+        for storage, value in zip(output_storage, recursion(inputs[0]), strict=True):
             storage[0] = value
 
     def pullback(
@@ -84,4 +47,4 @@ class Levinson(Op):
 
 @register_funcify_default_op_cache_key(Levinson)
 def _to_numba(op: Levinson, node: Apply, **_: Any) -> Any:
-    return _recursion, 1
+    return recursion, 1

@@ -17,6 +17,8 @@ import numpy as np
 from numba.core.caching import FunctionCache
 from numpy.typing import NDArray
 
+from bayesmixed import correlated_likelihood, marginal
+from bayesmixed.correlated_program import correlated_program, directions, tables_of
 from bayesmixed.design import Design
 from bayesmixed.edition import EDITION, on_disk
 from bayesmixed.evaluator import log_density
@@ -27,7 +29,6 @@ from bayesmixed.integration import gaussian_program
 from bayesmixed.layout import Priors, lay_out
 from bayesmixed.likelihoods import KERNELS
 from bayesmixed.logdensity import Floats, LogDensity
-from bayesmixed.marginal import likelihood
 from bayesmixed.native import LOGP, addressed, evaluate
 from bayesmixed.pointers import pointers
 from bayesmixed.program import kernel_program
@@ -48,13 +49,19 @@ def state(
     integrated : sequence of str
         Groupings whose effects are integrated out, from the inside out.
     """
-    name = design.spec.kernel
-    if name is None and not design.spec.is_exact:
+    name, exact, tables = design.spec.kernel, design.spec.is_exact, tables_of(design, priors)
+    if name is None and not exact and tables is None:
         return None
     layout = lay_out(design, priors, centred, integrated)
-    if name is None:
+    if tables is not None:
+        _prepare("machine", "correlated_likelihood")
+        layout.directions = directions(design, layout, priors)
+        program = correlated_program(design, layout, tables, integrated)
+        kernel = correlated_likelihood.likelihood().address
+    elif name is None:
         _prepare("machine", "marginal")
-        program, kernel = gaussian_program(design, layout, integrated), likelihood().address
+        program = gaussian_program(design, layout, integrated)
+        kernel = marginal.likelihood().address
     else:
         program = kernel_program(design, layout, KERNELS[name])
         kernel = KERNELS[name].entry().address
@@ -73,7 +80,7 @@ class Machine:
     ----------
     program : Program
     kernel : int
-        Address of the likelihood: the family's kernel, or that with effects integrated out.
+        Address of the likelihood: the family's kernel, or what sees the whole program.
     """
 
     program: Program
@@ -102,7 +109,7 @@ class Machine:
 
 def _note(design: Design, program: Program) -> str:
     """How many distinct rows the likelihood has, where that is fewer than there are rows."""
-    rows, distinct = design.rows, int(program.shape[1])
+    rows, distinct = design.rows, 0 if program.shape[4] else int(program.shape[1])
     return f"{rows:,} rows -> {distinct:,} distinct ones" if 0 < distinct < rows else ""
 
 

@@ -9,17 +9,19 @@ from functools import cache
 
 import numba
 import numpy as np
-from numba import njit
 
 from bayesmixed.edition import EDITION, on_disk
-from bayesmixed.elimination import Records, Tree
+from bayesmixed.elimination import Records, Tree, scale
 from bayesmixed.glue import Glue, glue
-from bayesmixed.group_effects import places_of_factors
+from bayesmixed.group_effects import (
+    factor_of_levels,
+    factor_of_levels_backward,
+    places_of_factors,
+)
 from bayesmixed.instructions import (
     COUNTS,
     FORMS,
     LEAF,
-    LEVELS,
     LINK,
     LINK_COLUMN,
     LINK_RECORD,
@@ -57,8 +59,8 @@ _VALUES, _U, _T, _OUT, _D_VALUES, _D_U, _D_T, _D_OUT, _PROGRAM = np.arange(CALLE
 @glue
 def _gaussian(values, T, at_T, out, program):
     """What the integrated density needs: the data's tuples and the current values."""
-    sizes, levels = integers(program, SIZES), integers(program, LEVELS)
-    terms, leaf = integers(program, TERMS), integers(program, LEAF)
+    sizes, terms = integers(program, SIZES), integers(program, TERMS)
+    leaf = integers(program, LEAF)
     shape, forms = integers(program, SHAPE), rows_of(integers(program, FORMS), 5)
     rows, sum_y = floats(program, ROWS), floats(program, SUM_Y)
     p, f, n, strata = len(terms), np.int64(sizes.sum()), len(leaf), len(rows)
@@ -90,35 +92,13 @@ def _gaussian(values, T, at_T, out, program):
         integers(program, PAIR_SECOND),
         floats(program, PAIR),
     )
-    whole, first = np.zeros((f, f)), 0
-    for level in range(len(levels)):
-        q, at = sizes[level], at_T[levels[level]]
-        for i in range(q):
-            for j in range(i + 1):
-                whole[first + i, first + j] = T[at + i * q + j]
-        first += q
+    whole = factor_of_levels(T, at_T, program)
     delta = np.empty(p)
     for a in range(p):
         delta[a] = values[terms[a]] - floats(program, REFERENCE)[a]
     begin = forms[shape[3], 1]
     log_sigma = out[begin : begin + strata]
     return tree, records, totals, coupling, whole, delta, log_sigma
-
-
-@njit(error_model="numpy")
-def _scaled(z, tree, T):
-    """Standardised effects, level by level (groups, effects), times their covariances' factors."""
-    at, first = 0, 0
-    for level in range(len(tree.sizes)):
-        q = tree.sizes[level]
-        for _ in range(tree.counts[level]):
-            for k in range(q - 1, -1, -1):
-                value = 0.0
-                for j in range(k + 1):
-                    value += T[first + k, first + j] * z[at + j]
-                z[at + k] = value
-            at += q
-        first += q
 
 
 @cache
@@ -140,7 +120,6 @@ def likelihood():
         program = addresses(where, _PROGRAM)
         forms, at_T = rows_of(integers(program, FORMS), 5), places_of_factors(program)
         shape, terms = integers(program, SHAPE), integers(program, TERMS)
-        sizes, levels = integers(program, SIZES), integers(program, LEVELS)
         tree, records, totals, coupling, whole, delta, log_sigma = _gaussian(
             values, T, at_T, out, program
         )
@@ -163,19 +142,13 @@ def likelihood():
             noise,
         )
         if len(noise):
-            _scaled(noise, tree, whole)
+            scale(noise, tree, whole)
             return value
         for a in range(len(delta)):
             d_values[terms[a]] += d_delta[a]
         for s in range(len(log_sigma)):
             d_out[begin + s] += d_log_sigma[s]
-        first = 0
-        for level in range(len(levels)):
-            q, at = sizes[level], at_T[levels[level]]
-            for i in range(q):
-                for j in range(i + 1):
-                    d_T[at + i * q + j] += d_whole[first + i, first + j]
-            first += q
+        factor_of_levels_backward(d_whole, d_T, at_T, program)
         return value
 
     return on_disk(lambda cache: numba.cfunc(CALLED, cache=cache, pipeline_class=Glue)(run))

@@ -320,7 +320,8 @@ class Model:
             Whether to show progress.
         target_accept : float
             Aimed-at acceptance probability; higher means smaller steps. Unless given it is 0.9,
-            and 0.8 where no effects are sampled and residuals are independent.
+            0.8 where no effects are sampled and residuals are independent, and 0.95 where a
+            structure is not positive definite for all its parameters (Toeplitz with 3 bands).
         max_depth : int
             Deepest tree of NUTS.
         sampler : {"nutpie", "pymc"}
@@ -340,8 +341,10 @@ class Model:
         if target_accept is None:
             every = [r for p in self.design.predictors.values() for r in p.random]
             exact = sampler == "nutpie" and len(every) == len(self.integrated)
-            # Where residuals are correlated, variances between and within series trade places.
-            target_accept = 0.8 if exact and self.design.series is None else 0.9
+            target_accept = 0.8 if exact else 0.9
+            if self.design.series is not None:
+                # Variances between and within series trade places.
+                target_accept = 0.9 if self.design.series.structure.is_exact else 0.95
         settings = Settings(draws, tune, chains, seed, target_accept, max_depth, progress, cores)
         ways = {"nutpie": self._run, "pymc": self._run_pymc}
         run = lookup(ways, sampler, "sampler")(settings)

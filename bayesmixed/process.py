@@ -13,8 +13,8 @@ from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
 
-from bayesmixed.correlated import factor
 from bayesmixed.edition import EDITION
+from bayesmixed.precisions import factor
 
 
 @njit(error_model="numpy")

@@ -117,6 +117,8 @@ class Writer:
             "effects": np.reshape(effects, (-1, 5)),
             "forms": np.reshape(self.forms, (-1, 5)),
             "instructions": np.reshape(self._instructions, (-1, 5)),
+            "directions": np.concatenate([[], *(m.ravel() for m in layout.directions.values())]),
+            "turned": [(first, len(m)) for first, m in layout.directions.items()],
             "indices": np.concatenate([np.zeros(0, np.int32), *self._indices]),
         } | others
         fields: list[Any] = []

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesmixed import lkj
+from bayesmixed.correlation_tables import elements, matrices
 from bayesmixed.design import Design
 from bayesmixed.encoded import constrain
 from bayesmixed.groups import parents
@@ -20,6 +21,8 @@ from bayesmixed.layout import Layout
 from bayesmixed.names import effect_names, public_names, sd_name, suffix
 from bayesmixed.predictor import INTERCEPT
 from bayesmixed.program import Population, population
+from bayesmixed.series import Series
+from bayesmixed.structure import CorrelationParameter
 
 type Floats = NDArray[np.float64]
 
@@ -58,7 +61,7 @@ class Recovery:
         -------
         dict of str to array, shape (draws, ...)
         """
-        x = self.layout.origin + self.layout.unit * z
+        x = self.layout.points(z)
         scalars = {
             name: constrain(x[:, i], e) for i, (name, e) in enumerate(self.layout.encoded.items())
         }
@@ -69,6 +72,10 @@ class Recovery:
                 found |= self._predictor(name, x, scalars)
             elif name in scalars:
                 found[name] = scalars[name]
+            elif self.design.spreads is not None:
+                each = [scalars[of] for of in self.design.spreads.names]
+                found[name] = np.stack(each, axis=-1)
+        found |= _correlations(self.design.series, scalars)
         found |= self._integrated(z, rng)
         return {name: found[name] for name in public_names(self.design)}
 
@@ -166,3 +173,37 @@ def _coefficients(
             intercept = intercept - mean * slope
         columns = [intercept, *columns]
     return np.stack(columns, axis=-1)
+
+
+def _correlations(series: Series | None, scalars: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Parameters of residual correlations, shape (draws, ...), the arms first of the rest."""
+    if series is None:
+        return {}
+    by_arm: list[dict[str, Floats]] = []
+    for a in range(len(series.arms)):
+        values = {p.name: _values(series, p, a, scalars) for p in series.parameters}
+        for name, (_, function) in series.derived.items():
+            each = [
+                function(dict(zip(values, one, strict=True)))
+                for one in zip(*values.values(), strict=True)
+            ]
+            values[name] = np.array(each)
+        by_arm.append(values)
+    if series.structure.by is None:
+        return by_arm[0]
+    return {name: np.stack([each[name] for each in by_arm], axis=1) for name in by_arm[0]}
+
+
+def _values(
+    series: Series, parameter: CorrelationParameter, arm: int, scalars: Mapping[str, Floats]
+) -> Floats:
+    """One arm's numbers, vectors or matrices, shape (draws, ...)."""
+    names = series.names(parameter)[arm]
+    if parameter.is_matrix:
+        size = matrices(series)[names[0]]
+        x = np.stack([scalars[element] for element in elements(names[0], size)], axis=-1)
+        factor = lkj.factor(x, size)
+        return factor @ factor.swapaxes(-1, -2)
+    if isinstance(parameter.prior, tuple):
+        return np.stack([scalars[name] for name in names], axis=-1)
+    return scalars[names[0]]

@@ -126,6 +126,14 @@ class Structure:
     ordered = True
 
     @property
+    def is_exact(self) -> bool:
+        """Whether all parameters within their supports give positive definite matrices.
+
+        Elsewhere sampling meets a wall, and takes smaller steps.
+        """
+        return all(factor.is_exact for factor in self.factors.values() if factor is not self)
+
+    @property
     def factors(self) -> Mapping[str, Structure]:
         """What the correlation is a product of, by what the names of its parameters end in."""
         return {"": self}

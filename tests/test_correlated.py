@@ -55,7 +55,7 @@ def _inputs(design, levels, rng):
     known = arrays(design, levels)
     Z = known.pop("Z")
     names = list(known.values())
-    rows, tree = Rows(*names[:4]), Tree(*names[4:])
+    rows, tree = Rows(*names[:5]), Tree(*names[5:])
     T, first = np.zeros((Z.shape[1],) * 2), 0
     whole = np.zeros((n, n))
     for level in levels:

@@ -265,7 +265,8 @@ def _series(structure, frame):
 def _without_effects(series):
     """What the density takes besides parameters where no effects are integrated out."""
     none = np.zeros(0, np.int32)
-    rows = Rows(series.order, series.lengths, series.counts, np.zeros(len(series.order), int))
+    leaf, further = np.zeros(len(series.order), int), np.zeros(len(series.counts), int)
+    rows = Rows(series.order, series.lengths, series.counts, leaf, further)
     return np.zeros((len(series.order), 0)), np.zeros((0, 0)), rows, Tree(none, none, none)
 
 
@@ -388,7 +389,7 @@ def test_places_in_space():
 def test_not_positive_definite_has_no_density():
     P = np.array([[[1.0, 1.2], [1.2, 1.0]]])
     two = np.zeros(2)
-    rows = Rows(np.array([0, 1]), np.array([2]), np.array([1]), np.zeros(2, int))
+    rows = Rows(np.array([0, 1]), np.array([2]), np.array([1]), np.zeros(2, int), np.zeros(1, int))
     none = np.zeros(0, np.int32)
     for given in (P, P[:, :1, 1:]):
         found, *_ = log_density(

@@ -121,6 +121,73 @@ MODELS = {
 }
 
 
+def _series(structure, formula="distance ~ age * Sex + week", **kwargs):
+    """Series of correlated residuals, unsorted and with rows missing."""
+    rng = np.random.default_rng(4)
+    data = LOAD("orthodont").sample(frac=0.85, random_state=2)
+    data["week"] = 52 * data["age"] + rng.integers(0, 9, len(data))
+    data["east"] = rng.normal(size=len(data))
+    if isinstance(structure, bm.Product):
+        data["other"] = data["distance"] * 0.5 + rng.normal(size=len(data))
+        keys = ["Subject", "age"]
+        data = data.melt(keys, ["distance", "other"], var_name="outcome").iloc[3:]
+    return _normal(formula, data, residual=structure, **kwargs)
+
+
+def _of(structure, time="age", **kwargs):
+    return lambda: _series(structure(time=time, within="Subject", **kwargs))
+
+
+def _pooled(structure, formula, **kwargs):
+    """A trial, in which many patients are measured alike."""
+    data = LOAD("antidepressant").sample(frac=0.97, random_state=2)
+    return _normal(formula, data, residual=structure(time="week", within="patient", **kwargs))
+
+
+MODELS |= {
+    "pooled_trial": lambda: _pooled(
+        bm.Unstructured, "change ~ 0 + baseline * factor(week) + factor(week) * arm"
+    ),
+    "pooled_steps": lambda: _pooled(
+        bm.Antedependence, "change ~ arm * week + offset(0.1 * baseline)", by="arm"
+    ),
+    "independent": _of(bm.Independent, heterogeneous=True),
+    "compound_symmetry": _of(bm.CompoundSymmetry),
+    "ar1_by_arm": _of(bm.AR1, by="Sex"),
+    "continuous_ar1": _of(bm.ContinuousAR1, "week"),
+    "arma": _of(bm.ARMA11),
+    "toeplitz": _of(bm.Toeplitz),
+    "toeplitz_by_arm": _of(bm.Toeplitz, by="Sex", heterogeneous=True),
+    "bands": _of(bm.Toeplitz, bands=3),
+    "one_band": _of(bm.Toeplitz, bands=1),
+    "antedependence": _of(bm.Antedependence, heterogeneous=True),
+    "unstructured": _of(bm.Unstructured),
+    "unstructured_by_arm": _of(bm.Unstructured, by="Sex"),
+    "exponential": _of(bm.Exponential, "week"),
+    "nugget": _of(bm.Exponential, "week", nugget=True),
+    "squared_exponential": _of(bm.SquaredExponential, "week"),
+    "matern": _of(bm.Matern, "week", nugget=True),
+    "smoother_matern_in_space": _of(bm.Matern, ("week", "east"), smoothness=2.5),
+    "product": lambda: _series(
+        bm.Product(bm.Unstructured(time="outcome"), bm.AR1(time="age"), within="Subject"),
+        "value ~ outcome * age",
+    ),
+    "sampled_beside_a_series": lambda: _series(
+        bm.AR1(time="age", within="Subject"),
+        "distance ~ age * Sex + (age | Subject)",
+        centered=["Subject"],
+        parameters={"sigma": "~ Sex"},
+    ),
+    "priors_beside_a_series": lambda: _series(
+        bm.Unstructured(time="age", within="Subject", heterogeneous=False),
+        priors={
+            "beta[age]": bm.Prior("HalfNormal", sigma=1),
+            "cor_residual": bm.Prior("LKJ", eta=5),
+        },
+    ),
+}
+
+
 @pytest.fixture(params=MODELS, scope="module")
 def model(request):
     return MODELS[request.param]()
@@ -134,7 +201,12 @@ def _strip(name):
 def _to_point(model, values):
     """A program's point from PyMC's unconstrained values."""
     layout = model._density.recover.layout
-    return (_to_numbers(model, values) - layout.origin) / layout.unit
+    return np.linalg.solve(_units(layout), _to_numbers(model, values) - layout.origin)
+
+
+def _units(layout):
+    """The matrix that takes what is sampled to the point, but for the origin."""
+    return layout.points(np.eye(layout.size)).T - layout.origin[:, None]
 
 
 def _to_numbers(model, values):
@@ -166,7 +238,10 @@ def _number(model, name, values):
         at = predictor.slopes.index(inner)
         if f"slopes{tail}" in values:
             return values[f"slopes{tail}"][at]
-        return {"age": values["slopes_0_Cauchy"]}.get(inner, values["slopes_1_Normal"])[0]
+        kinds = {t: model._priors[f"beta[{t}]"].prior.distribution for t in predictor.slopes}
+        alike = [t for t, kind in kinds.items() if kind == kinds[inner]]
+        (piece,) = [v for k, v in values.items() if re.fullmatch(rf"slopes_\d_{kinds[inner]}", k)]
+        return piece[alike.index(inner)]
     if stem.startswith("sd_"):
         for key, e in model._density.recover.layout.effects.items():
             own = effect_names(e.tail, e.random)
@@ -175,7 +250,23 @@ def _number(model, name, values):
                     return values[f"sd{key}"][own.index(name)]
                 piece = {"Intercept": "sd_Subject_0_HalfStudentT", "age": "sd_Subject_1_Uniform"}
                 return values[piece[inner]][0]
-    return values[name]
+    if name.startswith("sigma["):
+        return values["sigma"][model.design.spreads.names.index(name)]
+    return _of_series(model.design.series, name, values) if name not in values else values[name]
+
+
+def _of_series(series, name, values):
+    """A number of a structure of residual correlation."""
+    matrix, _, k = name.partition("#")
+    for parameter in series.parameters:
+        for arm, names in enumerate(series.names(parameter)):
+            if matrix in names:
+                tail = f"_{arm}" if len(series.arms) > 1 else ""
+                if k:
+                    return values[f"chol_{parameter.name}{tail}"].ravel()[int(k)]
+                value = values[f"{parameter.name}{tail}"]
+                return value[names.index(name)] if value.ndim else value
+    raise KeyError(name)
 
 
 def _points(pymc_model, count):
@@ -206,7 +297,7 @@ def test_density_and_gradient_are_the_pymc_models(model):
             size = int(np.prod(shape, dtype=int))
             parts[name] = flat[at : at + size].reshape(shape)
             at += size
-        slope = _to_numbers(model, parts) * density.recover.layout.unit
+        slope = _units(density.recover.layout).T @ _to_numbers(model, parts)
         np.testing.assert_allclose(gradient, slope, rtol=1e-9, atol=1e-9 * np.abs(slope).max())
     # Constants are dropped, so differences are compared.
     scale = np.abs(expected).max()
@@ -225,6 +316,15 @@ def test_recovered_variables_are_the_pymc_models(model):
     for i, point in enumerate(points):
         for name, expected in zip(names, evaluate(point), strict=True):
             np.testing.assert_allclose(recovered[name][i], expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["pooled_trial", "pooled_steps"])
+def test_few_series_stand_for_those_that_are_measured_alike(name):
+    model = MODELS[name]()
+    program, series = model._density.evaluate.program, model.design.series
+    complete = series.counts.argmax()
+    assert program.repeats[complete] <= 8 < series.counts[complete] / 5
+    np.testing.assert_array_equal(program.repeats + program.further, series.counts)
 
 
 def test_equal_rows_are_put_together_and_that_is_said():
