@@ -39,6 +39,7 @@ def write_task(folder: Path, workload: Workload, options: Mapping[str, Any]) -> 
         "formula": workload.formula,
         "family": workload.family,
         "scales": asdict(workload.scales),
+        "residual": workload.residual,
         "rows": len(workload.data),
         "columns": columns,
         **options,

@@ -345,6 +345,22 @@ def _continuous(family: str) -> Row:
     )
 
 
+def _trial() -> Row:
+    small = {"patients": 40, "visits": 4}
+    first, last = "AR(1)", "unstructured"
+    points = tuple(
+        Point(name, workloads.trial, {"structure": structure}, {"structure": structure, **small})
+        for name, structure in ((first, "AR1"), (last, "Unstructured"))
+    )
+    return Row(
+        "trial",
+        "a trial with correlated residuals: 800 patients, 10 visits, a quarter drop out",
+        points,
+        (Entry(OURS), Entry(BRMS, (first,), options=_cut(200), repeats=1)),
+        (Claim("rate", first, 20, 50, BRMS), Claim("whole", last, 60, 30)),
+    )
+
+
 def _genes(depth: bool) -> Row:
     points = tuple(
         Point(
@@ -389,6 +405,7 @@ ROWS: Mapping[str, Row] = {
         _hospitals(),
         _continuous("poisson"),
         _continuous("bernoulli"),
+        _trial(),
         _genes(depth=False),
         _genes(depth=True),
         _groups(),

@@ -52,6 +52,8 @@ class Workload:
         The priors.
     outcomes : pandas.DataFrame, optional
         Many outcomes for the same rows; the table's own outcome is the first of them.
+    residual : dict of str to str, optional
+        ``time``, ``within`` and ``structure`` of correlated residuals with one sd.
     """
 
     formula: str
@@ -59,6 +61,7 @@ class Workload:
     data: pd.DataFrame
     scales: Scales = Scales()
     outcomes: pd.DataFrame | None = None
+    residual: dict[str, str] | None = None
 
 
 def _groups(index: NDArray[np.intp]) -> Any:
@@ -162,6 +165,32 @@ def hospitals(rows: int = 100_000, hospitals: int = 500) -> Workload:
     data = pd.DataFrame({"died": died, **columns}).assign(hospital=_groups(index))
     formula = "died ~ age + admission + diabetes + (1 | hospital)"
     return Workload(formula, "bernoulli", data, Scales((0.0, 2.5), 2.5, 1.0))
+
+
+def trial(structure: str, patients: int = 800, visits: int = 10) -> Workload:
+    """A trial of two arms, patients of whom drop out, residuals of an AR(1).
+
+    Parameters
+    ----------
+    structure : {"AR1", "Unstructured"}
+        What is fitted.
+    patients, visits : int
+    """
+    rng = np.random.default_rng([7, patients, visits])
+    visit = np.arange(visits)
+    correlation = 0.7 ** np.abs(np.subtract.outer(visit, visit))
+    residual = rng.standard_normal((patients, visits)) @ np.linalg.cholesky(correlation).T
+    arm, base = rng.integers(0, 2, patients), rng.standard_normal(patients)
+    y = residual + 0.5 * base[:, None] - 0.1 * visit - 0.05 * arm[:, None] * visit
+    last = np.where(rng.random(patients) < 0.25, rng.integers(2, visits, patients), visits)
+    seen = (visit < last[:, None]).ravel()
+    data = pd.DataFrame({"y": y.ravel(), "base": np.repeat(base, visits)}).assign(
+        arm=_factor(np.repeat(arm, visits), ["old", "new"]),
+        visit=_factor(np.tile(visit, patients), [f"v{v}" for v in visit]),
+        patient=_groups(np.repeat(np.arange(patients), visits)),
+    )
+    residuals = {"structure": structure, "time": "visit", "within": "patient"}
+    return Workload("y ~ base + arm + visit", "gaussian", data[seen], residual=residuals)
 
 
 def continuous(family: str, rows: int = 20_000, groups: int = 1_000) -> Workload:

@@ -8,11 +8,21 @@ data <- timed("data", read_data())
 scales <- task$scales
 positive <- sprintf("student_t(3, 0, %g)", scales$sd)
 formula <- as.formula(task$formula)
+grouped <- grepl("|", task$formula, fixed = TRUE)
+series <- task$residual
+if (!is.null(series)) {
+  stopifnot(series$structure == "AR1")
+  text <- sprintf(
+    "%s + ar(time = %s, gr = %s, p = 1, cov = TRUE)", task$formula, series$time, series$within
+  )
+  formula <- bf(as.formula(text))
+}
 correlated <- any(grepl("\\([^1|][^|]*\\|", task$formula))
 priors <- c(
   set_prior(sprintf("normal(%g, %g)", scales$intercept[1], scales$intercept[2]), class = "Intercept"),
-  set_prior(positive, class = "sd"),
-  if (length(attr(terms(lme4::nobars(formula)), "term.labels")) > 0)
+  if (grouped) set_prior(positive, class = "sd"),
+  if (!is.null(series)) set_prior("uniform(-1, 1)", class = "ar", lb = -1, ub = 1),
+  if (length(attr(terms(lme4::nobars(as.formula(task$formula))), "term.labels")) > 0)
     set_prior(sprintf("normal(0, %g)", scales$coefficient), class = "b"),
   if (correlated) set_prior("lkj(2)", class = "cor"),
   if (task$family == "gaussian") set_prior(positive, class = "sigma"),
@@ -39,7 +49,8 @@ elapsed <- rstan::get_elapsed_time(fit$fit)
 seconds$sample <- sum(elapsed) / min(task$cores, task$chains)
 
 our_name <- function(name) {
-  if (name %in% c("sigma", "shape")) return(c(sigma = "sigma", shape = "alpha")[[name]])
+  ours <- c(sigma = "sigma", shape = "alpha", "ar[1]" = "phi")
+  if (name %in% names(ours)) return(ours[[name]])
   if (startsWith(name, "b_")) return(sprintf("beta[%s]", our_term(substring(name, 3))))
   parts <- strsplit(sub("^(sd|cor)_", "", name), "__")[[1]]
   kind <- sub("_.*", "", name)
@@ -48,7 +59,7 @@ our_name <- function(name) {
 
 draws <- as.array(fit$fit)
 names <- dimnames(draws)[[3]]
-kept <- grep("^(b_|sd_|cor_|sigma$|shape$)", names)
+kept <- grep("^(b_|sd_|cor_|sigma$|shape$|ar\\[1\\]$)", names)
 writeBin(as.vector(draws[, , kept, drop = FALSE]), file.path(folder, "draws.bin"))
 np <- nuts_params(fit, pars = "divergent__")
 answer(

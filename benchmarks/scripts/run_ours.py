@@ -37,6 +37,15 @@ def priors(task: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def residual(task: dict[str, Any]) -> Any:
+    """The task's residual structure, with one sd."""
+    series = task["residual"]
+    if series is None:
+        return None
+    where = {key: series[key] for key in ("time", "within")}
+    return getattr(bm, series["structure"])(**where, heterogeneous=False)
+
+
 def sampling(task: dict[str, Any], **changes: int) -> dict[str, Any]:
     """Arguments of `Model.fit`."""
     names = ("draws", "tune", "chains", "seed")
@@ -52,7 +61,9 @@ def population(fit: Any) -> dict[str, np.ndarray]:
 def fit_once() -> dict[str, Any]:
     """Build, compile, sample, summarise."""
     with stopwatch("build"):
-        model = bm.Model(task["formula"], data, task["family"], priors=chosen)
+        model = bm.Model(
+            task["formula"], data, task["family"], priors=chosen, residual=residual(task)
+        )
     if task.get("split", True):
         # A few draws make everything that is made once, so that the next stage only samples.
         with stopwatch("compile"):
