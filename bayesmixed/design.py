@@ -13,7 +13,7 @@ from bayesmixed import expressions, formula
 from bayesmixed._errors import BayesmixedError, DataError, listed
 from bayesmixed.data import Table, alike, select, to_pandas
 from bayesmixed.family import Family
-from bayesmixed.groups import Groups, tree
+from bayesmixed.groups import Groups, parents, tree
 from bayesmixed.links import Link
 from bayesmixed.misread import advice
 from bayesmixed.outcome import check_support, known_sd, known_trials, outcome
@@ -249,7 +249,23 @@ class Design:
             related = [r.between for r in predictor.random if r.between is not None]
             every += [between.series for between in related if between.series is not None]
         found = (self.table.note, *(note for each in every for note in each.notes))
-        return tuple(filter(None, (*found, *self._misread)))
+        return tuple(filter(None, (*found, *self._levels_twice, *self._misread)))
+
+    @property
+    def _levels_twice(self) -> tuple[str, ...]:
+        """A line on effects of series whose residual correlation holds a level already."""
+        series = self.series
+        if series is None or not series.structure.holds_level:
+            return ()
+        return tuple(
+            f"A level for each {r.name} is said twice: by its effects, and by "
+            f"{series.structure}, whose matrix can hold it. The data cannot tell the two apart, so "
+            "their priors do, and sampling is slow; leave one of them out."
+            for r in self.predictors[self.family.parameters[0].name].random
+            if "Intercept" in r.effects
+            and len(r.groups.labels) == int(series.counts.sum())
+            and parents(series.index, r.groups.index) is not None
+        )
 
     @property
     def _misread(self) -> tuple[str, ...]:

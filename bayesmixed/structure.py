@@ -126,6 +126,11 @@ class Structure:
     ordered = True
 
     @property
+    def holds_level(self) -> bool:
+        """Whether the matrix holds any level of a series, so that effects of series add nothing."""
+        return False
+
+    @property
     def factors(self) -> Mapping[str, Structure]:
         """What the correlation is a product of, by what the names of its parameters end in."""
         return {"": self}

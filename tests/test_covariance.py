@@ -369,6 +369,26 @@ def test_visits_that_are_counted_though_their_distances_differ():
     assert not free.notes
 
 
+@pytest.mark.parametrize(
+    ("structure", "formula", "twice"),
+    [
+        (bm.Unstructured, "y ~ 1 + (1 | id)", True),
+        (bm.CompoundSymmetry, "y ~ 1 + (visit | id)", True),
+        (bm.Toeplitz, "y ~ 1 + (1 | id)", True),
+        (bm.CompoundSymmetry, "y ~ 1 + (0 + visit | id)", False),
+        (bm.Unstructured, "y ~ 1 + (1 | arm)", False),
+        (bm.AR1, "y ~ 1 + (1 | id)", False),
+    ],
+)
+def test_a_level_that_is_said_twice_is_said_to_be(structure, formula, twice):
+    frame = _patchy()
+    notes = bm.Model(formula, frame, residual=structure(time="visit", within="id")).notes
+    assert any("said twice" in note for note in notes) == twice
+    wide = structure(time="visit", within="id", heterogeneous=True)
+    free = structure is bm.Unstructured and twice
+    assert any("said twice" in n for n in bm.Model(formula, frame, residual=wide).notes) == free
+
+
 def test_places_in_space():
     """3 x 3 places: 9 distinct ones, whose correlations are reported by distance."""
     rng = np.random.default_rng(6)
