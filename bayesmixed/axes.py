@@ -39,6 +39,8 @@ class Axis:
         Most distinct visits of a series.
     spread : float
         Half the largest distance within a series.
+    alphabetical : bool
+        Whether the order of the visits is that of words, for want of another.
     """
 
     structure: Structure
@@ -46,6 +48,7 @@ class Axis:
     visits: NDArray[Any]
     longest: int
     spread: float
+    alphabetical: bool
 
     @property
     def size(self) -> int:
@@ -99,14 +102,20 @@ class Axis:
     @property
     def note(self) -> str | None:
         """What to know of times that are counted, where their distances differ."""
-        if not self.structure.equally_spaced or self.visits.dtype.kind not in "iuf":
+        name = type(self.structure).__name__
+        if self.structure.ordered and self.alphabetical:
+            return (
+                f"{name} takes the visits in {self.name} in the order of the alphabet: "
+                f"{listed(self.visits, 12)}. If that is not their order in time, make the column "
+                "numbers, or a pandas.Categorical with ordered categories."
+            )
+        steps = _steps(self.visits)
+        if not self.structure.equally_spaced or len(steps) < 2:
             return None
-        steps = np.unique(np.diff(self.visits))
-        if len(steps) < 2:
-            return None
+        days = " days" if self.visits.dtype.kind == "M" else ""
         return (
-            f"{type(self.structure).__name__} counts the visits in {self.name} as "
-            f"1 to {self.size}, though they lie {listed(steps.tolist())} apart; where the distance "
+            f"{name} counts the visits in {self.name} as 1 to {self.size}, though they lie "
+            f"{listed([f'{step:g}' for step in steps], 4)}{days} apart; where the distance "
             "matters use a structure of measured times, such as ContinuousAR1."
         )
 
@@ -124,9 +133,10 @@ class Axis:
         strange = found < 0
         if not strange.any():
             return found
-        steps = np.unique(np.diff(self.visits)) if self.visits.dtype.kind in "iuf" else np.zeros(0)
+        steps = _steps(self.visits)
         if self.structure.goes_on and len(steps) == 1 and is_numeric(values):
-            found[strange] = ((values[strange] - self.visits[0]) / steps[0]).to_numpy(dtype=float)
+            beyond = ((values[strange] - self.visits[0]) / steps[0]).to_numpy(dtype=float)
+            found[strange] = _whole(beyond)
             strange &= found % 1 != 0
         if strange.any():
             raise DataError(
@@ -153,7 +163,9 @@ class Axis:
         spread = float(np.subtract(*ends).max()) / 2
         distinct = np.unique(np.column_stack([who, times]), axis=0)
         longest = int(np.bincount(distinct[:, 0].astype(np.int64)).max())
-        return cls(structure, column, visits, longest, spread), times
+        columns = (frame[name] for name in structure.columns)
+        alphabetical = structure.counted and any(map(_is_words, columns))
+        return cls(structure, column, visits, longest, spread, alphabetical), times
 
 
 def _times(structure: Structure, frame: pd.DataFrame, ordered: bool) -> tuple[Floats, NDArray[Any]]:
@@ -181,6 +193,32 @@ def _times(structure: Structure, frame: pd.DataFrame, ordered: bool) -> tuple[Fl
         if len(columns) > 1:
             visits = np.array([", ".join(f"{v:g}" for v in place) for place in distinct])
     return times, visits
+
+
+def _steps(visits: NDArray[Any]) -> Floats:
+    """Distinct distances between neighbouring visits that are numbers or dates (then in days)."""
+    if visits.dtype.kind == "M":
+        visits = (visits - visits[0]) / np.timedelta64(1, "D")
+    if visits.dtype.kind not in "iuf":
+        return np.zeros(0)
+    steps: Floats = np.unique(np.diff(visits.astype(np.float64)))
+    # 0.1 to 0.2 and 0.2 to 0.3 differ in the last digit of what is stored, and not in length.
+    apart = np.diff(steps, prepend=-np.inf) > 1e-9 * np.abs(visits).max()
+    return np.compress(apart, steps)
+
+
+def _whole(values: Floats) -> Floats:
+    """Numbers that are whole but for rounding made whole."""
+    whole: Floats = np.round(values)
+    near: Floats = np.where(np.abs(values - whole) < 1e-6, whole, values)
+    return near
+
+
+def _is_words(column: pd.Series[Any]) -> bool:
+    """Whether labels are text, of which some has no number that could say the order."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return False
+    return any(isinstance(v, str) and not re.search(r"\d", v) for v in column.unique())
 
 
 def _check_order(name: str, labels: Any) -> None:

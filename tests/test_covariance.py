@@ -369,6 +369,36 @@ def test_visits_that_are_counted_though_their_distances_differ():
     assert not free.notes
 
 
+def test_visits_in_tenths_or_by_date_are_counted_as_such():
+    frame = _patchy()
+    frame["tenths"] = 0.1 * frame["visit"] + 0.1  # 0.1 + 0.2 is not 0.3 to a computer
+    model = bm.Model("y ~ 1", frame, residual=bm.AR1(time="tenths", within="id"))
+    assert not model.notes
+    next_one = 0.1 * (frame["visit"].max() + 1) + 0.1
+    (axis,) = model.design.series.axes
+    assert axis.positions(pd.Series([next_one])).tolist() == [frame["visit"].max() + 1]
+    days = pd.to_timedelta(frame["visit"] ** 2, "D")
+    frame["date"] = pd.Timestamp("2024-01-01") + days
+    model = bm.Model("y ~ 1", frame, residual=bm.AR1(time="date", within="id"))
+    assert "1, 3, 5" in model.notes[0]
+    assert "days apart" in model.notes[0]
+
+
+def test_words_as_visits_are_in_the_order_of_the_alphabet_and_that_is_said():
+    frame = _patchy()
+    words = ["screening", "baseline", "interim", "end", "follow-up", "closing"]
+    frame["when"] = [words[v] for v in frame["visit"]]
+    structure = bm.AR1(time="when", within="id")
+    (note,) = bm.Model("y ~ 1", frame, residual=structure).notes
+    assert "order of the alphabet: baseline" in note
+    ordered = frame.assign(when=pd.Categorical(frame["when"], words, ordered=True))
+    model = bm.Model("y ~ 1", ordered, residual=structure)
+    assert not model.notes
+    assert model.design.series.labels["visit"] == [w for w in words if w in set(frame["when"])]
+    free = bm.Unstructured(time="when", within="id")
+    assert not bm.Model("y ~ 1", frame, residual=free).notes
+
+
 @pytest.mark.parametrize(
     ("structure", "formula", "twice"),
     [
