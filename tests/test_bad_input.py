@@ -443,6 +443,13 @@ CASES = {
         BayesmixedError,
         ["given twice", "(1 | g)"],
     ),
+    "prior of a parameter that is not there, nothing alike": (
+        "y ~ 1",
+        visits(),
+        {"priors": {"rho": NORMAL}},
+        UnknownNameError,
+        ["no parameter with a prior 'rho'", "Valid: Intercept, sigma."],
+    ),
     "unknown parameter": (
         "y ~ x",
         visits(),
