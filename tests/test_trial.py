@@ -104,6 +104,16 @@ def test_responders_change_and_probabilities(model):
         report.plot(kind)
 
 
+def test_the_legend_lies_over_no_interval(model):
+    report = bm.trial_analysis(from_priors(model), "arm", "week", better="lower")
+    ax = report.plot("means")
+    figure = ax.get_figure(root=True)
+    figure.canvas.draw()
+    legend = ax.get_legend().get_window_extent()
+    assert legend.y0 >= ax.get_window_extent().y1 - 1
+    assert legend.x0 >= 0
+
+
 def test_baseline_may_be_a_visit():
     """Constrained longitudinal analysis: the baseline is the outcome's first visit."""
     data = LOAD("antidepressant")
