@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from bayesmixed._errors import DataError, listed
 from bayesmixed.backend import Array
 from bayesmixed.data import is_numeric
+from bayesmixed.known import stored
 from bayesmixed.structure import CorrelationParameter, Derived, Structure, dim_of, name_of
 
 type Floats = NDArray[np.float64]
@@ -39,6 +41,8 @@ class Axis:
         Most distinct visits of a series.
     spread : float
         Half the largest distance within a series.
+    steps : array
+        Distinct distances between neighbouring visits; of dates in days, of text none.
     alphabetical : bool
         Whether the order of the visits is that of words, for want of another.
     """
@@ -48,6 +52,7 @@ class Axis:
     visits: NDArray[Any]
     longest: int
     spread: float
+    steps: Floats
     alphabetical: bool
 
     @property
@@ -109,13 +114,12 @@ class Axis:
                 f"{listed(self.visits, 12)}. If that is not their order in time, make the column "
                 "numbers, or a pandas.Categorical with ordered categories."
             )
-        steps = _steps(self.visits)
-        if not self.structure.equally_spaced or len(steps) < 2:
+        if not self.structure.equally_spaced or len(self.steps) < 2:
             return None
-        days = " days" if self.visits.dtype.kind == "M" else ""
+        days = "" if self.visits.dtype.kind in "iuf" else " days"
         return (
             f"{name} counts the visits in {self.name} as 1 to {self.size}, though they lie "
-            f"{listed([f'{step:g}' for step in steps], 4)}{days} apart; where the distance "
+            f"{listed([f'{step:g}' for step in self.steps], 4)}{days} apart; where the distance "
             "matters use a structure of measured times, such as ContinuousAR1."
         )
 
@@ -128,14 +132,14 @@ class Axis:
             If a visit is not in the data, and nothing is known of its residuals.
         """
         found: Floats = np.asarray(
-            pd.Index(self.visits).get_indexer(pd.Index(values)), dtype=np.float64
+            pd.Index(self.visits).get_indexer(pd.Index(stored(values))), dtype=np.float64
         )
         strange = found < 0
         if not strange.any():
             return found
-        steps = _steps(self.visits)
-        if self.structure.goes_on and len(steps) == 1 and is_numeric(values):
-            beyond = ((values[strange] - self.visits[0]) / steps[0]).to_numpy(dtype=float)
+        known = self.visits.dtype.kind in "iuf" and is_numeric(values)
+        if self.structure.goes_on and len(self.steps) == 1 and known:
+            beyond = ((values[strange] - self.visits[0]) / self.steps[0]).to_numpy(dtype=float)
             found[strange] = _whole(beyond)
             strange &= found % 1 != 0
         if strange.any():
@@ -156,7 +160,7 @@ class Axis:
         DataError
             If measured times are not numbers, or visits are text in another order than theirs.
         """
-        times, visits = _times(structure, frame, structure.ordered or not column)
+        times, labels = _times(structure, frame, structure.ordered or not column)
         order = np.argsort(who, kind="stable")
         starts = np.flatnonzero(np.diff(who[order], prepend=-1))
         ends = (ufunc.reduceat(times[order], starts) for ufunc in (np.maximum, np.minimum))
@@ -165,19 +169,28 @@ class Axis:
         longest = int(np.bincount(distinct[:, 0].astype(np.int64)).max())
         columns = (frame[name] for name in structure.columns)
         alphabetical = structure.counted and any(map(_is_words, columns))
-        return cls(structure, column, visits, longest, spread, alphabetical), times
+        visits = np.asarray(labels)
+        if visits.dtype.kind in "mMO":
+            visits = np.asarray(stored(labels), dtype=object)
+        return cls(structure, column, visits, longest, spread, _steps(labels), alphabetical), times
 
 
-def _times(structure: Structure, frame: pd.DataFrame, ordered: bool) -> tuple[Floats, NDArray[Any]]:
+def _times(
+    structure: Structure, frame: pd.DataFrame, ordered: bool
+) -> tuple[Floats, pd.Index[Any]]:
     """Times or places of all rows, shape (rows, columns), and the distinct ones in order."""
     columns = []
-    visits: NDArray[Any] = np.zeros(0)
+    visits: pd.Index[Any] = pd.Index([])
     for name in structure.columns:
         if structure.counted:
-            codes, labels = pd.factorize(frame[name], sort=True)
+            if frame[name].dtype.kind == "m":
+                raise DataError(
+                    f"The visits in {name!r} are durations, which have no unit by themselves. Make "
+                    f"a number of them, such as days: data[{name!r}].dt.days."
+                )
+            values, visits = pd.factorize(frame[name], sort=True)
             if ordered:
-                _check_order(name, labels)
-            visits, values = np.asarray(labels), codes
+                _check_order(name, visits)
         elif is_numeric(frame[name]):
             values = frame[name].to_numpy(dtype=float)
         else:
@@ -189,16 +202,19 @@ def _times(structure: Structure, frame: pd.DataFrame, ordered: bool) -> tuple[Fl
     times = np.stack(columns, axis=1).astype(np.float64)
     if not structure.counted:
         distinct = np.unique(times, axis=0)
-        visits = distinct[:, 0]
+        visits = pd.Index(distinct[:, 0])
         if len(columns) > 1:
-            visits = np.array([", ".join(f"{v:g}" for v in place) for place in distinct])
+            visits = pd.Index([", ".join(f"{v:g}" for v in place) for place in distinct])
     return times, visits
 
 
-def _steps(visits: NDArray[Any]) -> Floats:
+def _steps(labels: pd.Index[Any]) -> Floats:
     """Distinct distances between neighbouring visits that are numbers or dates (then in days)."""
-    if visits.dtype.kind == "M":
-        visits = (visits - visits[0]) / np.timedelta64(1, "D")
+    if all(isinstance(label, date) for label in labels):
+        moments = pd.to_datetime(labels, utc=True)
+        visits = np.asarray((moments - moments[0]) / pd.Timedelta(1, "D"))
+    else:
+        visits = np.asarray(labels)
     if visits.dtype.kind not in "iuf":
         return np.zeros(0)
     steps: Floats = np.unique(np.diff(visits.astype(np.float64)))

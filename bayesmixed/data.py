@@ -248,6 +248,8 @@ def _plain(column: pd.Series[Any]) -> pd.Series[Any]:
         )
     if pd.api.types.is_complex_dtype(column.dtype):
         raise DataError(f"Column {column.name!r} holds complex numbers; use real ones.")
+    if isinstance(column.dtype, pd.PeriodDtype):
+        return column.astype("str")
     if column.dtype != object:
         is_text = pd.api.types.is_string_dtype(column.dtype)
         return column.astype("str") if is_text else column

@@ -11,6 +11,7 @@ import pandas as pd
 import pytensor
 import pytensor.tensor as pt
 import pytest
+from made import from_priors
 from scipy import stats
 from scipy.linalg import toeplitz
 
@@ -384,6 +385,27 @@ def test_visits_in_tenths_or_by_date_are_counted_as_such():
     assert "days apart" in model.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("kind", "first"),
+    [
+        (lambda dates: dates, "2024-01-01"),
+        (lambda dates: dates.dt.tz_localize("Europe/Berlin"), "2024-01-01 00:00:00+01:00"),
+        (lambda dates: dates.dt.date, "2024-01-01"),
+        (lambda dates: dates.dt.to_period("M"), "2024-01"),
+    ],
+)
+def test_dates_as_visits_keep_their_labels_in_a_file(kind, first, tmp_path):
+    frame = _patchy()
+    frame["when"] = kind(pd.Timestamp("2024-01-01") + pd.to_timedelta(31 * frame["visit"], "D"))
+    structure = bm.AR1(time="when", within="id", heterogeneous=True)
+    fit = from_priors(bm.Model("y ~ 1", frame, residual=structure), 20)
+    assert fit.summary().index[1] == f"sigma[{first}]"
+    again = bm.load(fit.save(tmp_path / "fit.nc"))
+    assert str(again) == str(fit)
+    found = bm.predict(again, frame.iloc[:3], kind="outcome", seed=1).table["mean"]
+    assert found.equals(bm.predict(fit, frame.iloc[:3], kind="outcome", seed=1).table["mean"])
+
+
 def test_words_as_visits_are_in_the_order_of_the_alphabet_and_that_is_said():
     frame = _patchy()
     words = ["screening", "baseline", "interim", "end", "follow-up", "closing"]
@@ -630,6 +652,7 @@ def test_a_structure_from_outside_works_and_is_saved(tmp_path):
         ({"residual": bm.ContinuousAR1(time="arm", within="id")}, "does not hold numbers"),
         ({"residual": bm.AR1(time="visit", within="row")}, "nothing to learn"),
         ({"residual": bm.AR1(time="week", within="id")}, "week4, week8, week12"),
+        ({"residual": bm.AR1(time="since", within="id")}, r"durations.*\['since'\]\.dt\.days"),
         ({"family": "student_t"}, "cannot be correlated"),
         ({"priors": {"phi": bm.Prior("Normal", mu=0, sigma=1)}}, "lies between -1 and 1"),
         (
@@ -646,6 +669,7 @@ def test_bad_input_has_its_own_sentence(changed, message):
     change = dict(changed)
     frame = _patchy().assign(sd=1.0, row=lambda d: range(len(d)))
     frame["sex"] = np.where(np.arange(len(frame)) % 2, "f", "m")
+    frame["since"] = pd.to_timedelta(frame["visit"], "D")
     frame["week"] = "week" + (4 * frame["visit"] + 4).astype(str)
     frame = change.pop("data", lambda d: d)(frame)
     options = {"residual": bm.AR1(time="visit", within="id")} | change
