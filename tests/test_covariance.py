@@ -653,6 +653,7 @@ def test_a_structure_from_outside_works_and_is_saved(tmp_path):
         ({"residual": bm.AR1(time="visit", within="row")}, "nothing to learn"),
         ({"residual": bm.AR1(time="week", within="id")}, "week4, week8, week12"),
         ({"residual": bm.AR1(time="since", within="id")}, r"durations.*\['since'\]\.dt\.days"),
+        ({"residual": bm.AR1(time="visit", within="arm/id")}, r'Paste .* data\["arm"\]\.astype'),
         ({"family": "student_t"}, "cannot be correlated"),
         ({"priors": {"phi": bm.Prior("Normal", mu=0, sigma=1)}}, "lies between -1 and 1"),
         (
