@@ -509,6 +509,7 @@ def test_delta_grows_with_the_visits_missed(estimate):
         ("trial_analysis", {"average": "all"}, "way of averaging"),
         ("trial_analysis", {"patient": "sex"}, "grouping or series"),
         ("dropout_sensitivity", {"assumptions": ["JR"]}, "assumption on drop-out"),
+        ("dropout_sensitivity", {"assumptions": "j2r"}, "'j2r'. Did you mean 'J2R'"),
         ("dropout_sensitivity", {"visit": 7}, "There is no week '7'"),
         ("dropout_sensitivity", {"visit": 1}, "No outcome is missing"),
         ("dropout_sensitivity", {"delta": 1, "dlag": (1, 1)}, "missed 3; give as many"),
