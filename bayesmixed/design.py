@@ -21,6 +21,7 @@ from bayesmixed.predictor import Floats, PredictorDesign
 from bayesmixed.series import Series
 from bayesmixed.spec import ModelSpec
 from bayesmixed.spreads import Spreads
+from bayesmixed.structure import Structure
 from bayesmixed.whole import Counted, Whole
 
 
@@ -253,19 +254,25 @@ class Design:
 
     @property
     def _levels_twice(self) -> tuple[str, ...]:
-        """A line on effects of series whose residual correlation holds a level already."""
-        series = self.series
-        if series is None or not series.structure.holds_level:
-            return ()
+        """A line on effects of series whose correlation holds a level already."""
+        every = self.predictors[self.family.parameters[0].name].random
+        between = [r.between for r in every if r.between is not None]
+        series = [self.series, *(each.series for each in between)]
+        structures = [s.structure for s in series if s is not None and s.structure.holds_level]
         return tuple(
-            f"A level for each {r.name} is said twice: by its effects, and by "
-            f"{series.structure}, whose matrix can hold it. The data cannot tell the two apart, so "
-            "their priors do, and sampling is slow; leave one of them out."
-            for r in self.predictors[self.family.parameters[0].name].random
-            if "Intercept" in r.effects
-            and len(r.groups.labels) == int(series.counts.sum())
-            and parents(series.index, r.groups.index) is not None
+            f"A level for each {r.name} is said twice: by its effects, and by {structure}, whose "
+            "matrix can hold it. The data cannot tell the two apart, so their priors do, and "
+            "sampling is slow; leave one of them out."
+            for structure in structures
+            for r in every
+            if "Intercept" in r.effects and r.between is None and self._is_by(structure, r.groups)
         )
+
+    def _is_by(self, structure: Structure, groups: Groups) -> bool:
+        """Whether each of the groups is one series of a structure."""
+        who = pd.factorize(self.table.frame[structure.within])[0]
+        same = len(groups.labels) == int(who.max()) + 1
+        return same and parents(who, groups.index) is not None
 
     @property
     def _misread(self) -> tuple[str, ...]:

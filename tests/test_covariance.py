@@ -439,6 +439,22 @@ def test_a_level_that_is_said_twice_is_said_to_be(structure, formula, twice):
     wide = structure(time="visit", within="id", heterogeneous=True)
     free = structure is bm.Unstructured and twice
     assert any("said twice" in n for n in bm.Model(formula, frame, residual=wide).notes) == free
+    # A process of counts says it as well.
+    counts = frame.assign(y=1)
+    model = bm.Model(formula, counts, "poisson", residual=structure(time="visit", within="id"))
+    assert any("said twice" in note for note in model.notes) == twice
+
+
+def test_a_free_matrix_of_few_series_is_said_to_be_the_priors():
+    frame = _patchy()
+    free = bm.Unstructured(time="visit", within="id")
+    assert not bm.Model("y ~ 1", frame, residual=free).notes  # 12 series of 5 visits
+    (note,) = bm.Model("y ~ 1", frame[frame["id"] < 5], residual=free).notes
+    assert "10 correlations, and there are 4 values of id" in note
+    by_arm = bm.Unstructured(time="visit", within="id", by="arm")
+    (note,) = bm.Model("y ~ 1", frame, residual=by_arm).notes
+    assert "4 values of id in one arm" in note
+    assert not bm.Model("y ~ 1", frame, residual=bm.AR1(time="visit", within="id")).notes
 
 
 def test_places_in_space():
