@@ -41,6 +41,8 @@ class Axis:
         Most distinct visits of a series.
     spread : float
         Half the largest distance within a series.
+    gap : float
+        Median distance between neighbours in a series, in the units of measured times.
     steps : array
         Distinct distances between neighbouring visits; of dates in days, of text none.
     alphabetical : bool
@@ -52,6 +54,7 @@ class Axis:
     visits: NDArray[Any]
     longest: int
     spread: float
+    gap: float
     steps: Floats
     alphabetical: bool
 
@@ -123,6 +126,21 @@ class Axis:
             "matters use a structure of measured times, such as ContinuousAR1."
         )
 
+    @property
+    def unit_note(self) -> str | None:
+        """What the flat prior of a correlation at a distance of 1 says of neighbours."""
+        at_one = self.structure.at_one
+        if not at_one or 0.2 <= self.gap <= 5:
+            return None
+        # If r is uniform, r^gap has the mean 1 / (1 + gap).
+        return (
+            f"{name_of(at_one, self.column)} is the correlation at a distance of 1 in {self.name}, "
+            f"and neighbours lie {self.gap:g} apart (median), so its flat prior takes them to "
+            f"correlate by {1 / (1 + self.gap):.2g} on average. Measure {self.name} in a unit near "
+            f"that distance, give {at_one} a prior, or use Exponential, whose range has a prior in "
+            "the data's units."
+        )
+
     def positions(self, values: pd.Series[Any]) -> Floats:
         """Places of counted visits from 0, also beyond those in the data where that has a meaning.
 
@@ -166,13 +184,17 @@ class Axis:
         ends = (ufunc.reduceat(times[order], starts) for ufunc in (np.maximum, np.minimum))
         spread = float(np.subtract(*ends).max()) / 2
         distinct = np.unique(np.column_stack([who, times]), axis=0)
+        apart = np.diff(distinct, axis=0)
+        gaps = np.linalg.norm(apart[apart[:, 0] == 0], axis=1)
+        gap = float(np.median(gaps)) if len(gaps) else 1.0
         longest = int(np.bincount(distinct[:, 0].astype(np.int64)).max())
         columns = (frame[name] for name in structure.columns)
         alphabetical = structure.counted and any(map(_is_words, columns))
         visits = np.asarray(labels)
         if visits.dtype.kind in "mMO":
             visits = np.asarray(stored(labels), dtype=object)
-        return cls(structure, column, visits, longest, spread, _steps(labels), alphabetical), times
+        axis = cls(structure, column, visits, longest, spread, gap, _steps(labels), alphabetical)
+        return axis, times
 
 
 def _times(

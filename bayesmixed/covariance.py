@@ -141,6 +141,7 @@ class ContinuousAR1(Structure):
     """
 
     counted = False
+    at_one = "phi"
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``phi``, the correlation at a distance of 1."""

@@ -249,7 +249,10 @@ class Design:
         for predictor in self.predictors.values():
             related = [r.between for r in predictor.random if r.between is not None]
             every += [between.series for between in related if between.series is not None]
-        found = (self.table.note, *(note for each in every for note in each.notes))
+        found = [self.table.note, *(note for each in every for note in each.notes)]
+        for axis in (axis for each in every for axis in each.axes):
+            if not any(name.startswith(axis.structure.at_one) for name in self.spec.priors):
+                found.append(axis.unit_note)
         return tuple(filter(None, (*found, *self._levels_twice, *self._misread)))
 
     @property

@@ -124,6 +124,8 @@ class Structure:
     exchangeable = False
     #: Whether the order of the visits matters.
     ordered = True
+    #: The parameter, if any, that is the correlation at a distance of 1, so that units matter.
+    at_one = ""
 
     @property
     def holds_level(self) -> bool:

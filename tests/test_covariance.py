@@ -406,6 +406,21 @@ def test_dates_as_visits_keep_their_labels_in_a_file(kind, first, tmp_path):
     assert found.equals(bm.predict(fit, frame.iloc[:3], kind="outcome", seed=1).table["mean"])
 
 
+def test_the_unit_of_time_matters_to_a_flat_prior_and_that_is_said():
+    frame = _patchy()
+    frame["day"], frame["year"] = 30 * frame["visit"], frame["visit"] / 12
+    structure = bm.ContinuousAR1(time="day", within="id")
+    (note,) = bm.Model("y ~ 1", frame, residual=structure).notes
+    assert "neighbours lie 30 apart" in note
+    # The mean of phi^30 over a flat phi.
+    assert f"by {1 / 31:.2g} on average" in note
+    own = {"phi": bm.Prior("Beta", alpha=20, beta=1)}
+    assert not bm.Model("y ~ 1", frame, residual=structure, priors=own).notes
+    assert bm.Model("y ~ 1", frame, residual=bm.ContinuousAR1(time="year", within="id")).notes
+    for fine in (bm.ContinuousAR1(time="time", within="id"), bm.AR1(time="day", within="id")):
+        assert not bm.Model("y ~ 1", frame, residual=fine).notes
+
+
 def test_words_as_visits_are_in_the_order_of_the_alphabet_and_that_is_said():
     frame = _patchy()
     words = ["screening", "baseline", "interim", "end", "follow-up", "closing"]
