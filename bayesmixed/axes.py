@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from bayesmixed._errors import DataError, listed
 from bayesmixed.backend import Array
+from bayesmixed.covariance import is_known
 from bayesmixed.data import is_numeric
 from bayesmixed.known import stored
+from bayesmixed.own_structure import check_own_structure
 from bayesmixed.structure import CorrelationParameter, Derived, Structure, dim_of, name_of
 
 type Floats = NDArray[np.float64]
@@ -193,6 +195,9 @@ class Axis:
         visits = np.asarray(labels)
         if visits.dtype.kind in "mMO":
             visits = np.asarray(stored(labels), dtype=object)
+        if not is_known(structure) and len(labels) > 1:
+            size = longest if structure.exchangeable else len(labels)
+            check_own_structure(structure, size, spread, np.unique(times, axis=0))
         axis = cls(structure, column, visits, longest, spread, gap, _steps(labels), alphabetical)
         return axis, times
 

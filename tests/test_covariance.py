@@ -673,6 +673,54 @@ def test_a_structure_from_outside_works_and_is_saved(tmp_path):
     assert bm.load(path).spec.residual == ORTHODONT["ar1"]
 
 
+_FLAT = bm.Prior("Uniform", lower=0, upper=1)
+_PHI = (CorrelationParameter("phi", _FLAT, (0.0, 1.0)),)
+
+
+def _lags(times):
+    return abs(times[..., :, None, 0] - times[..., None, :, 0])
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ({}, r"parameters\(size, spread\) is missing"),
+        ({"parameters": lambda s, size, spread: _PHI}, r"matrix\(parameters, times\) is missing"),
+        ({"parameters": lambda s, size, spread: _PHI[0]}, "not a tuple of bm.CorrelationParameter"),
+        (
+            {"parameters": lambda s, size, spread: (CorrelationParameter("sigma", _FLAT),)},
+            "cannot be called 'sigma'",
+        ),
+        (
+            {
+                "parameters": lambda s, size, spread: (
+                    CorrelationParameter("phi", bm.Prior("Normal", mu=0, sigma=1), (0.0, 1.0)),
+                )
+            },
+            "phi lies between 0 and 1",
+        ),
+        ({"matrix": lambda s, p, times: p["phi"] ** times}, r"shape \(5, 1\), not \(5, 5\)"),
+        ({"matrix": lambda s, p, times: p["rho"] ** _lags(times)}, "a parameter 'rho'.* 'phi'"),
+        ({"matrix": lambda s, p, times: 2 * p["phi"] ** _lags(times)}, "ones on its diagonal"),
+        (
+            {"steps": lambda s, p, times: p["phi"] + 0 * times[..., 1:, 0] / 2 + 0.1},
+            "differs from the matrix",
+        ),
+    ],
+)
+def test_slips_in_a_structure_from_outside_are_found_at_once(methods, message):
+    whole = {
+        "parameters": lambda s, size, spread: _PHI,
+        "matrix": lambda s, p, times: p["phi"] ** _lags(times),
+    }
+    given = methods if not methods or "parameters" in methods else whole | methods
+    own = type("Own", (bm.Structure,), given)(time="visit", within="id")
+    with pytest.raises(bm.BayesmixedError, match=message):
+        bm.Model("y ~ 1", _patchy(), residual=own)
+    right = type("Own", (bm.Structure,), whole)(time="visit", within="id")
+    assert "phi" in bm.Model("y ~ 1", _patchy(), residual=right).priors.index
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
