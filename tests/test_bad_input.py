@@ -250,7 +250,7 @@ CASES = {
         visits(),
         {},
         DataError,
-        ['cr(x, df=4, constraints="center")'],
+        ['Beside an intercept write cr(x, df=4, constraints="center").'],
     ),
     "infinite": (
         "y ~ x",
