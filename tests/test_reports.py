@@ -10,6 +10,7 @@ import xarray as xr
 
 import bayesmixed as bm
 from bayesmixed import plots
+from bayesmixed.reports._report import interval
 
 
 @pytest.fixture(autouse=True)
@@ -187,3 +188,11 @@ def test_a_long_table_is_printed_in_part_and_exported_whole(rows, printed):
     assert (said in str(report)) == (rows > printed)
     assert report.to_html().count("unit") == rows
     assert report.to_latex().count("unit") == rows
+
+
+def test_draws_of_any_size_have_an_interval():
+    """A risk ratio to a reference that never responds; no warning, which would be an error here."""
+    draws = xr.DataArray(np.geomspace(1.0, 1e300, 200).reshape(2, 100), dims=("chain", "draw"))
+    found = interval(draws)
+    assert np.isfinite(found["eti95_ub"])
+    assert found["sd"] == np.inf

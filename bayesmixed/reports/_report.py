@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
@@ -170,9 +171,12 @@ def interval(draws: xr.DataArray) -> dict[str, xr.DataArray]:
     """Mean, sd and equal-tailed interval over the draws."""
     over = ["chain", "draw"]
     tail = (1 - PROB) / 2
+    # Ratios of probabilities near 0 have draws whose squares are beyond all numbers.
+    with np.errstate(over="ignore"):
+        mean, sd = draws.mean(over), draws.std(over)
     return {
-        "mean": draws.mean(over),
-        "sd": draws.std(over),
+        "mean": mean,
+        "sd": sd,
         "eti95_lb": draws.quantile(tail, over).drop_vars("quantile"),
         "eti95_ub": draws.quantile(1 - tail, over).drop_vars("quantile"),
     }
