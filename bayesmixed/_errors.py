@@ -76,7 +76,7 @@ def nearest(name: str, valid: Iterable[str], most: int = 3) -> list[str]:
 
 def unknown(name: object, valid: Iterable[str], what: str) -> UnknownNameError:
     """The error for a name that is not valid: names the nearest ones, or lists them all."""
-    every = list(valid)
+    every = list(dict.fromkeys(valid))
     close = nearest(str(name), every)
     hint = (
         f"Did you mean {' or '.join(repr(c) for c in close)}?"

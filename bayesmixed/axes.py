@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
@@ -15,7 +16,10 @@ from numpy.typing import NDArray
 
 from bayesmixed._errors import DataError, listed
 from bayesmixed.backend import Array
+from bayesmixed.covariance import is_known
 from bayesmixed.data import is_numeric
+from bayesmixed.known import stored
+from bayesmixed.own_structure import check_own_structure
 from bayesmixed.structure import CorrelationParameter, Derived, Structure, dim_of, name_of
 
 type Floats = NDArray[np.float64]
@@ -39,6 +43,12 @@ class Axis:
         Most distinct visits of a series.
     spread : float
         Half the largest distance within a series.
+    gap : float
+        Median distance between neighbours in a series, in the units of measured times.
+    steps : array
+        Distinct distances between neighbouring visits; of dates in days, of text none.
+    alphabetical : bool
+        Whether the order of the visits is that of words, for want of another.
     """
 
     structure: Structure
@@ -46,6 +56,9 @@ class Axis:
     visits: NDArray[Any]
     longest: int
     spread: float
+    gap: float
+    steps: Floats
+    alphabetical: bool
 
     @property
     def size(self) -> int:
@@ -99,15 +112,35 @@ class Axis:
     @property
     def note(self) -> str | None:
         """What to know of times that are counted, where their distances differ."""
-        if not self.structure.equally_spaced or self.visits.dtype.kind not in "iuf":
+        name = type(self.structure).__name__
+        if self.structure.ordered and self.alphabetical:
+            return (
+                f"{name} takes the visits in {self.name} in the order of the alphabet: "
+                f"{listed(self.visits, 12)}. If that is not their order in time, make the column "
+                "numbers, or a pandas.Categorical with ordered categories."
+            )
+        if not self.structure.equally_spaced or len(self.steps) < 2:
             return None
-        steps = np.unique(np.diff(self.visits))
-        if len(steps) < 2:
-            return None
+        days = "" if self.visits.dtype.kind in "iuf" else " days"
         return (
-            f"{type(self.structure).__name__} counts the visits in {self.name} as "
-            f"1 to {self.size}, though they lie {listed(steps.tolist())} apart; where the distance "
+            f"{name} counts the visits in {self.name} as 1 to {self.size}, though they lie "
+            f"{listed([f'{step:g}' for step in self.steps], 4)}{days} apart; where the distance "
             "matters use a structure of measured times, such as ContinuousAR1."
+        )
+
+    @property
+    def unit_note(self) -> str | None:
+        """What the flat prior of a correlation at a distance of 1 says of neighbours."""
+        at_one = self.structure.at_one
+        if not at_one or 0.2 <= self.gap <= 5:
+            return None
+        # If r is uniform, r^gap has the mean 1 / (1 + gap).
+        return (
+            f"{name_of(at_one, self.column)} is the correlation at a distance of 1 in {self.name}, "
+            f"and neighbours lie {self.gap:g} apart (median), so its flat prior takes them to "
+            f"correlate by {1 / (1 + self.gap):.2g} on average. Measure {self.name} in a unit near "
+            f"that distance, give {at_one} a prior, or use Exponential, whose range has a prior in "
+            "the data's units."
         )
 
     def positions(self, values: pd.Series[Any]) -> Floats:
@@ -119,14 +152,15 @@ class Axis:
             If a visit is not in the data, and nothing is known of its residuals.
         """
         found: Floats = np.asarray(
-            pd.Index(self.visits).get_indexer(pd.Index(values)), dtype=np.float64
+            pd.Index(self.visits).get_indexer(pd.Index(stored(values))), dtype=np.float64
         )
         strange = found < 0
         if not strange.any():
             return found
-        steps = np.unique(np.diff(self.visits)) if self.visits.dtype.kind in "iuf" else np.zeros(0)
-        if self.structure.goes_on and len(steps) == 1 and is_numeric(values):
-            found[strange] = ((values[strange] - self.visits[0]) / steps[0]).to_numpy(dtype=float)
+        known = self.visits.dtype.kind in "iuf" and is_numeric(values)
+        if self.structure.goes_on and len(self.steps) == 1 and known:
+            beyond = ((values[strange] - self.visits[0]) / self.steps[0]).to_numpy(dtype=float)
+            found[strange] = _whole(beyond)
             strange &= found % 1 != 0
         if strange.any():
             raise DataError(
@@ -146,26 +180,44 @@ class Axis:
         DataError
             If measured times are not numbers, or visits are text in another order than theirs.
         """
-        times, visits = _times(structure, frame, structure.ordered or not column)
+        times, labels = _times(structure, frame, structure.ordered or not column)
         order = np.argsort(who, kind="stable")
         starts = np.flatnonzero(np.diff(who[order], prepend=-1))
         ends = (ufunc.reduceat(times[order], starts) for ufunc in (np.maximum, np.minimum))
         spread = float(np.subtract(*ends).max()) / 2
         distinct = np.unique(np.column_stack([who, times]), axis=0)
+        apart = np.diff(distinct, axis=0)
+        gaps = np.linalg.norm(apart[apart[:, 0] == 0], axis=1)
+        gap = float(np.median(gaps)) if len(gaps) else 1.0
         longest = int(np.bincount(distinct[:, 0].astype(np.int64)).max())
-        return cls(structure, column, visits, longest, spread), times
+        columns = (frame[name] for name in structure.columns)
+        alphabetical = structure.counted and any(map(_is_words, columns))
+        visits = np.asarray(labels)
+        if visits.dtype.kind in "mMO":
+            visits = np.asarray(stored(labels), dtype=object)
+        if not is_known(structure) and len(labels) > 1:
+            size = longest if structure.exchangeable else len(labels)
+            check_own_structure(structure, size, spread, np.unique(times, axis=0))
+        axis = cls(structure, column, visits, longest, spread, gap, _steps(labels), alphabetical)
+        return axis, times
 
 
-def _times(structure: Structure, frame: pd.DataFrame, ordered: bool) -> tuple[Floats, NDArray[Any]]:
+def _times(
+    structure: Structure, frame: pd.DataFrame, ordered: bool
+) -> tuple[Floats, pd.Index[Any]]:
     """Times or places of all rows, shape (rows, columns), and the distinct ones in order."""
     columns = []
-    visits: NDArray[Any] = np.zeros(0)
+    visits: pd.Index[Any] = pd.Index([])
     for name in structure.columns:
         if structure.counted:
-            codes, labels = pd.factorize(frame[name], sort=True)
+            if frame[name].dtype.kind == "m":
+                raise DataError(
+                    f"The visits in {name!r} are durations, which have no unit by themselves. Make "
+                    f"a number of them, such as days: data[{name!r}].dt.days."
+                )
+            values, visits = pd.factorize(frame[name], sort=True)
             if ordered:
-                _check_order(name, labels)
-            visits, values = np.asarray(labels), codes
+                _check_order(name, visits)
         elif is_numeric(frame[name]):
             values = frame[name].to_numpy(dtype=float)
         else:
@@ -177,10 +229,39 @@ def _times(structure: Structure, frame: pd.DataFrame, ordered: bool) -> tuple[Fl
     times = np.stack(columns, axis=1).astype(np.float64)
     if not structure.counted:
         distinct = np.unique(times, axis=0)
-        visits = distinct[:, 0]
+        visits = pd.Index(distinct[:, 0])
         if len(columns) > 1:
-            visits = np.array([", ".join(f"{v:g}" for v in place) for place in distinct])
+            visits = pd.Index([", ".join(f"{v:g}" for v in place) for place in distinct])
     return times, visits
+
+
+def _steps(labels: pd.Index[Any]) -> Floats:
+    """Distinct distances between neighbouring visits that are numbers or dates (then in days)."""
+    if all(isinstance(label, date) for label in labels):
+        moments = pd.to_datetime(labels, utc=True)
+        visits = np.asarray((moments - moments[0]) / pd.Timedelta(1, "D"))
+    else:
+        visits = np.asarray(labels)
+    if visits.dtype.kind not in "iuf":
+        return np.zeros(0)
+    steps: Floats = np.unique(np.diff(visits.astype(np.float64)))
+    # 0.1 to 0.2 and 0.2 to 0.3 differ in the last digit of what is stored, and not in length.
+    apart = np.diff(steps, prepend=-np.inf) > 1e-9 * np.abs(visits).max()
+    return np.compress(apart, steps)
+
+
+def _whole(values: Floats) -> Floats:
+    """Numbers that are whole but for rounding made whole."""
+    whole: Floats = np.round(values)
+    near: Floats = np.where(np.abs(values - whole) < 1e-6, whole, values)
+    return near
+
+
+def _is_words(column: pd.Series[Any]) -> bool:
+    """Whether labels are text, of which some has no number that could say the order."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return False
+    return any(isinstance(v, str) and not re.search(r"\d", v) for v in column.unique())
 
 
 def _check_order(name: str, labels: Any) -> None:

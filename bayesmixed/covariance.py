@@ -79,6 +79,11 @@ class CompoundSymmetry(Structure):
     exchangeable = True
     ordered = False
 
+    @property
+    def holds_level(self) -> bool:
+        """Yes, where variances are equal."""
+        return not self.heterogeneous
+
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``rho``."""
         support = (-1 / (size - 1), 1.0)
@@ -136,6 +141,7 @@ class ContinuousAR1(Structure):
     """
 
     counted = False
+    at_one = "phi"
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``phi``, the correlation at a distance of 1."""
@@ -224,6 +230,11 @@ class Toeplitz(Structure):
                 f"Toeplitz(bands={self.bands!r}): a whole number from 1, how many diagonals are "
                 "not 0; leave it out for a correlation at every lag."
             )
+
+    @property
+    def holds_level(self) -> bool:
+        """Yes, where variances are equal and all lags free."""
+        return self.bands is None and not self.heterogeneous
 
     def _is_full(self, size: int) -> bool:
         return self.bands is None or self.bands >= size
@@ -326,6 +337,7 @@ class Unstructured(Structure):
 
     heterogeneous: bool = True
     ordered = False
+    holds_level = True
 
     def parameters(self, size: int, spread: float) -> tuple[CorrelationParameter, ...]:
         """``cor_residual``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesmixed._errors import DataError, listed, lookup, unknown
+from bayesmixed._errors import DataError, UnknownNameError, listed, lookup, unknown
 
 LARGEST = 1e50
 """Larger numbers, which are codes or mistakes, would overflow in fourth powers."""
@@ -125,9 +126,16 @@ def check_columns(names: Collection[str], columns: Collection[Any]) -> None:
     Raises
     ------
     UnknownNameError
-        With the nearest ones.
+        With the nearest ones, or how to make one of several.
     """
     for name in names:
+        parts = re.split("[:/]", name)
+        if name not in columns and len(parts) > 1 and set(parts) <= set(columns):
+            pasted = ' + ":" + '.join(f'data["{part}"].astype(str)' for part in parts)
+            raise UnknownNameError(
+                f"There is no column {name!r}. Paste the columns together: "
+                f'data["{name}"] = {pasted}.'
+            )
         if name not in columns:
             raise unknown(name, map(str, columns), "column")
 
@@ -248,6 +256,8 @@ def _plain(column: pd.Series[Any]) -> pd.Series[Any]:
         )
     if pd.api.types.is_complex_dtype(column.dtype):
         raise DataError(f"Column {column.name!r} holds complex numbers; use real ones.")
+    if isinstance(column.dtype, pd.PeriodDtype):
+        return column.astype("str")
     if column.dtype != object:
         is_text = pd.api.types.is_string_dtype(column.dtype)
         return column.astype("str") if is_text else column

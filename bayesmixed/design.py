@@ -13,7 +13,7 @@ from bayesmixed import expressions, formula
 from bayesmixed._errors import BayesmixedError, DataError, listed
 from bayesmixed.data import Table, alike, select, to_pandas
 from bayesmixed.family import Family
-from bayesmixed.groups import Groups, tree
+from bayesmixed.groups import Groups, parents, tree
 from bayesmixed.links import Link
 from bayesmixed.misread import advice
 from bayesmixed.outcome import check_support, known_sd, known_trials, outcome
@@ -21,6 +21,7 @@ from bayesmixed.predictor import Floats, PredictorDesign
 from bayesmixed.series import Series
 from bayesmixed.spec import ModelSpec
 from bayesmixed.spreads import Spreads
+from bayesmixed.structure import Structure
 from bayesmixed.whole import Counted, Whole
 
 
@@ -248,8 +249,33 @@ class Design:
         for predictor in self.predictors.values():
             related = [r.between for r in predictor.random if r.between is not None]
             every += [between.series for between in related if between.series is not None]
-        found = (self.table.note, *(note for each in every for note in each.notes))
-        return tuple(filter(None, (*found, *self._misread)))
+        found = [self.table.note, *(note for each in every for note in each.notes)]
+        for axis in (axis for each in every for axis in each.axes):
+            if not any(name.startswith(axis.structure.at_one) for name in self.spec.priors):
+                found.append(axis.unit_note)
+        return tuple(filter(None, (*found, *self._levels_twice, *self._misread)))
+
+    @property
+    def _levels_twice(self) -> tuple[str, ...]:
+        """A line on effects of series whose correlation holds a level already."""
+        every = self.predictors[self.family.parameters[0].name].random
+        between = [r.between for r in every if r.between is not None]
+        series = [self.series, *(each.series for each in between)]
+        structures = [s.structure for s in series if s is not None and s.structure.holds_level]
+        return tuple(
+            f"A level for each {r.name} is said twice: by its effects, and by {structure}, whose "
+            "matrix can hold it. The data cannot tell the two apart, so their priors do, and "
+            "sampling is slow; leave one of them out."
+            for structure in structures
+            for r in every
+            if "Intercept" in r.effects and r.between is None and self._is_by(structure, r.groups)
+        )
+
+    def _is_by(self, structure: Structure, groups: Groups) -> bool:
+        """Whether each of the groups is one series of a structure."""
+        who = pd.factorize(self.table.frame[structure.within])[0]
+        same = len(groups.labels) == int(who.max()) + 1
+        return same and parents(who, groups.index) is not None
 
     @property
     def _misread(self) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-_SPLINE = "There are no smooths; bs(x, df=5) and cr(x, df=5) are splines. "
+_NATURAL = 'cr(x, df=5, constraints="center")'
+_SPLINE = f"There are no smooths; bs(x, df=5) and {_NATURAL} are splines. "
 _RESIDUAL = "How residuals are correlated is an argument, such as residual=bm.AR1(...). "
 
 HINTS: Mapping[str, str] = MappingProxyType(
@@ -15,7 +16,7 @@ HINTS: Mapping[str, str] = MappingProxyType(
         "as.factor": "Numbers as levels are factor(x). ",
         "cbind": "For k of n write k | trials(n). ",
         "gr": "Correlated groups are an argument: covariances={'id': matrix}. ",
-        "ns": "A natural spline is cr(x, df=4). ",
+        "ns": f"A natural spline is {_NATURAL}. ",
         "relevel": 'Another reference is C(x, contr.treatment(base="b")). ',
         "se": "Known standard errors are an argument: sampling_sd='sei'. ",
     }

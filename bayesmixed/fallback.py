@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from bayesmixed._errors import BayesmixedError, SamplingError, lookup
+from bayesmixed._errors import BayesmixedError, DataError, SamplingError, lookup
 from bayesmixed.covariance import AR1, CompoundSymmetry, Toeplitz, Unstructured
 from bayesmixed.data import to_pandas
 from bayesmixed.fit import Fit
@@ -130,13 +130,14 @@ def fit_ladder(
     -------
     Ladder
         ``fit`` is the first that converged (`Fit.converged`), ``fits`` has all that were tried,
-        ``left`` why each was left. Ctrl-C ends the ladder at the structure that it stopped.
+        ``left`` why each was left, also where the data do not allow it. Ctrl-C ends the ladder at
+        the structure that it stopped.
 
     Raises
     ------
     BayesmixedError
-        If a structure does not suit the data (all are checked before the first is sampled), or an
-        argument does not exist.
+        If no structure suits the data, or a column or argument does not exist; all is checked
+        before the first is sampled.
     SamplingError
         If none of the structures could be sampled.
 
@@ -161,6 +162,9 @@ def fit_ladder(
     fits: dict[str, Fit] = {}
     left: dict[str, str] = {}
     for name, model in models.items():
+        if isinstance(model, DataError):
+            left[name] = str(model)
+            continue
         try:
             fits[name] = found = model.fit(**settings)
         except SamplingError as error:
@@ -184,16 +188,25 @@ def fit_ladder(
 
 def _models(
     formula: str, data: Any, residuals: Sequence[Structure], options: Mapping[str, Any]
-) -> dict[str, Model]:
+) -> dict[str, Model | DataError]:
+    """A model for each structure, or why the data do not allow one."""
     known = {name: name for name in signature(Model).parameters}
     for name in options:
         lookup(known, name, "argument of Model")
     if {"formula", "data", "residual"} & set(options):
         raise BayesmixedError("options holds further arguments of Model; residuals has structures.")
     table = to_pandas(data)
-    models = {str(r): Model(formula, table, residual=r, **options) for r in residuals}
-    if len(models) < len(residuals):
+    if len(set(map(str, residuals))) < len(residuals):
         raise BayesmixedError("A structure stands in residuals twice; name each once.")
+    models: dict[str, Model | DataError] = {}
+    for residual in residuals:
+        try:
+            models[str(residual)] = Model(formula, table, residual=residual, **options)
+        except DataError as error:
+            models[str(residual)] = error
+    first = next(iter(models.values()))
+    if isinstance(first, DataError) and not any(isinstance(m, Model) for m in models.values()):
+        raise first
     return models
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 from zlib import compress, decompress
 
@@ -152,6 +152,11 @@ def _triangle(K: Floats) -> Floats | None:
     pivots = np.diagonal(L) ** 2
     safe = pivots.min(initial=np.inf) > _LEAST * K.diagonal().max(initial=0.0)
     return np.asarray(L) if safe else None
+
+
+def stored(labels: Iterable[Any]) -> list[Any]:
+    """Labels as a file can hold and a table print them: dates and durations as text."""
+    return [text_of(v) if isinstance(v, date | timedelta) else v for v in labels]
 
 
 def text_of(label: Any) -> str:

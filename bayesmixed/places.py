@@ -144,6 +144,43 @@ def continued(series: Series, past: Places, coming: Places, frame: pd.DataFrame)
         yield each
 
 
+def check_once(series: Series, history: pd.DataFrame, known: pd.DataFrame) -> None:
+    """Refuse a history that has a time of a series twice, or one that the fit has seen.
+
+    Parameters
+    ----------
+    series : Series
+    history : pandas.DataFrame
+        Rows that the fit has not seen.
+    known : pandas.DataFrame
+        The rows of the fit.
+
+    Raises
+    ------
+    DataError
+        Naming the rows.
+    """
+    within = series.structure.within
+    known = known[known[within].isin(history[within].unique())]
+    every = pd.concat([known, history], ignore_index=True)
+    places = Places.of(series, every)
+    keys = pd.DataFrame(np.column_stack([places.who, places.times]))
+    again = np.flatnonzero(keys.duplicated().to_numpy())
+    if not len(again):
+        return
+    first = int(np.flatnonzero((keys == keys.iloc[again[0]]).all(axis=1))[0])
+    second = int(again[0]) - len(known)
+    when = ", ".join(f"{c} {every[c].iloc[first]}" for c in series.structure.columns)
+    what = f"{within} {every[within].iloc[first]} at {when}"
+    raise DataError(
+        f"Row {history.index[second]} of the history is of {what}, which the fit has seen with "
+        "other values. Leave it out."
+        if first < len(known)
+        else f"Rows {history.index[first - len(known)]} and {history.index[second]} of the history "
+        f"are both of {what}; a series has one row a time. Drop or average repeats."
+    )
+
+
 def _by_subject(places: Places) -> dict[int, Integers]:
     order = np.argsort(places.who, kind="stable")
     cuts = np.flatnonzero(np.diff(places.who[order])) + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -27,7 +28,6 @@ type Floats = NDArray[np.float64]
 
 INTERCEPT = "Intercept"
 _RANK_TOLERANCE = 1e-9
-_CENTER_SPLINE = ' (A spline without intercept is cr(x, df=4, constraints="center").)'
 
 
 @dataclass(frozen=True)
@@ -319,8 +319,15 @@ def _check_columns(
         + (f" and {len(sentences) - 3} more" if len(sentences) > 3 else "")
         + (f" ({len(X):,} rows for {len(names)} terms)" if len(X) < len(names) else "")
         + ". Leave one of them out."
-        + (_CENTER_SPLINE if any(n.startswith(("cr(", "cs(", "cc(")) for n in names) else "")
+        + _of_splines(names)
     )
+
+
+def _of_splines(names: Sequence[str]) -> str:
+    """What to write where a spline holds the intercept as well."""
+    calls = (re.match(r"(c[rsc]\(.*)\)\[[^\[]*\]$", name) for name in names)
+    held = [call[1] for call in calls if call and "constraints" not in call[1]]
+    return f' Beside an intercept write {held[0]}, constraints="center").' if held else ""
 
 
 def _random(terms: Sequence[RandomTerm], frame: pd.DataFrame) -> tuple[RandomDesign, ...]:

@@ -73,8 +73,23 @@ class Series:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to know of times that are counted, where their distances differ."""
-        return tuple(filter(None, (axis.note for axis in self.axes)))
+        """What to know of times that are counted, and of matrices that few series inform."""
+        return tuple(filter(None, (*(axis.note for axis in self.axes), self._few)))
+
+    @property
+    def _few(self) -> str | None:
+        """A line on free matrices with no fewer visits than there are series."""
+        fewest = int(np.bincount(self.arm, self.counts).min())
+        wide = [axis for axis in self.axes if any(p.is_matrix for p in axis.parameters)]
+        size = max((axis.size for axis in wide), default=0)
+        if size < fewest:
+            return None
+        each = "" if self.structure.by is None else f" in one {self.structure.by}"
+        return (
+            f"{self.structure} has {size * (size - 1) // 2:,} correlations, and there are "
+            f"{fewest:,} values of {self.structure.within}{each} to learn them from, so the prior "
+            "decides many. A structure with fewer parameters, such as Toeplitz or AR1, learns more."
+        )
 
     @property
     def labels(self) -> dict[str, list[Any]]:

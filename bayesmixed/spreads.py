@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesmixed._errors import DataError, listed
-from bayesmixed.known import text_of
+from bayesmixed.known import stored, text_of
 from bayesmixed.structure import Structure, dim_of
 
 type Integers = NDArray[np.int64]
@@ -115,7 +115,7 @@ def _heterogeneous(structure: Structure) -> list[tuple[str, Structure]]:
 
 
 def _labels(structure: Structure, frame: pd.DataFrame) -> list[Any]:
-    columns = [frame[name].tolist() for name in _columns(structure)]
+    columns = [stored(frame[name].tolist()) for name in _columns(structure)]
     if len(columns) == 1:
         return columns[0]
     return [",".join(map(text_of, each)) for each in zip(*columns, strict=True)]

@@ -19,6 +19,11 @@ def encode_table(frame: pd.DataFrame) -> tuple[xr.Dataset, dict[str, Any]]:
             arrays[f"column_{i}"], kinds[name] = column.to_numpy(dtype="int8"), {"kind": "bool"}
         elif pd.api.types.is_numeric_dtype(column.dtype):
             arrays[f"column_{i}"], kinds[name] = column.to_numpy(), {"kind": "number"}
+        elif column.dtype.kind == "M":
+            zone = str(column.dt.tz or "")
+            moments = pd.to_datetime(column, utc=bool(zone)).dt.as_unit("us")
+            arrays[f"column_{i}"] = moments.to_numpy(dtype="int64")
+            kinds[name] = {"kind": "date", "zone": zone}
         else:
             is_category = isinstance(column.dtype, pd.CategoricalDtype)
             category = column if is_category else column.astype("category")
@@ -46,6 +51,9 @@ def decode_table(columns: xr.Dataset, kinds: dict[str, Any]) -> pd.DataFrame:
             frame[name] = pd.Series(values.astype(bool))
         elif kind["kind"] == "number":
             frame[name] = pd.Series(values)
+        elif kind["kind"] == "date":
+            moments = pd.Series(pd.to_datetime(values, unit="us", utc=bool(kind["zone"])))
+            frame[name] = moments.dt.tz_convert(kind["zone"]) if kind["zone"] else moments
         else:
             levels = pd.Categorical.from_codes(values, kind["levels"], ordered=kind["ordered"])
             is_category = kind["kind"] == "category"

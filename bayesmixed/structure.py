@@ -124,6 +124,13 @@ class Structure:
     exchangeable = False
     #: Whether the order of the visits matters.
     ordered = True
+    #: The parameter, if any, that is the correlation at a distance of 1, so that units matter.
+    at_one = ""
+
+    @property
+    def holds_level(self) -> bool:
+        """Whether the matrix holds any level of a series, so that effects of series add nothing."""
+        return False
 
     @property
     def is_exact(self) -> bool:

@@ -250,7 +250,7 @@ CASES = {
         visits(),
         {},
         DataError,
-        ['cr(x, df=4, constraints="center")'],
+        ['Beside an intercept write cr(x, df=4, constraints="center").'],
     ),
     "infinite": (
         "y ~ x",
@@ -442,6 +442,13 @@ CASES = {
         {"hierarchy": bm.Hierarchy({"g": "1"})},
         BayesmixedError,
         ["given twice", "(1 | g)"],
+    ),
+    "prior of a parameter that is not there, nothing alike": (
+        "y ~ 1",
+        visits(),
+        {"priors": {"rho": NORMAL}},
+        UnknownNameError,
+        ["no parameter with a prior 'rho'", "Valid: Intercept, sigma."],
     ),
     "unknown parameter": (
         "y ~ x",

@@ -11,6 +11,7 @@ import pandas as pd
 import pytensor
 import pytensor.tensor as pt
 import pytest
+from made import from_priors
 from scipy import stats
 from scipy.linalg import toeplitz
 
@@ -370,6 +371,108 @@ def test_visits_that_are_counted_though_their_distances_differ():
     assert not free.notes
 
 
+def test_visits_in_tenths_or_by_date_are_counted_as_such():
+    frame = _patchy()
+    frame["tenths"] = 0.1 * frame["visit"] + 0.1  # 0.1 + 0.2 is not 0.3 to a computer
+    model = bm.Model("y ~ 1", frame, residual=bm.AR1(time="tenths", within="id"))
+    assert not model.notes
+    next_one = 0.1 * (frame["visit"].max() + 1) + 0.1
+    (axis,) = model.design.series.axes
+    assert axis.positions(pd.Series([next_one])).tolist() == [frame["visit"].max() + 1]
+    days = pd.to_timedelta(frame["visit"] ** 2, "D")
+    frame["date"] = pd.Timestamp("2024-01-01") + days
+    model = bm.Model("y ~ 1", frame, residual=bm.AR1(time="date", within="id"))
+    assert "1, 3, 5" in model.notes[0]
+    assert "days apart" in model.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "first"),
+    [
+        (lambda dates: dates, "2024-01-01"),
+        (lambda dates: dates.dt.tz_localize("Europe/Berlin"), "2024-01-01 00:00:00+01:00"),
+        (lambda dates: dates.dt.date, "2024-01-01"),
+        (lambda dates: dates.dt.to_period("M"), "2024-01"),
+    ],
+)
+def test_dates_as_visits_keep_their_labels_in_a_file(kind, first, tmp_path):
+    frame = _patchy()
+    frame["when"] = kind(pd.Timestamp("2024-01-01") + pd.to_timedelta(31 * frame["visit"], "D"))
+    structure = bm.AR1(time="when", within="id", heterogeneous=True)
+    fit = from_priors(bm.Model("y ~ 1", frame, residual=structure), 20)
+    assert fit.summary().index[1] == f"sigma[{first}]"
+    again = bm.load(fit.save(tmp_path / "fit.nc"))
+    assert str(again) == str(fit)
+    found = bm.predict(again, frame.iloc[:3], kind="outcome", seed=1).table["mean"]
+    assert found.equals(bm.predict(fit, frame.iloc[:3], kind="outcome", seed=1).table["mean"])
+
+
+def test_the_unit_of_time_matters_to_a_flat_prior_and_that_is_said():
+    frame = _patchy()
+    frame["day"], frame["year"] = 30 * frame["visit"], frame["visit"] / 12
+    structure = bm.ContinuousAR1(time="day", within="id")
+    (note,) = bm.Model("y ~ 1", frame, residual=structure).notes
+    assert "neighbours lie 30 apart" in note
+    # The mean of phi^30 over a flat phi.
+    assert f"by {1 / 31:.2g} on average" in note
+    own = {"phi": bm.Prior("Beta", alpha=20, beta=1)}
+    assert not bm.Model("y ~ 1", frame, residual=structure, priors=own).notes
+    assert bm.Model("y ~ 1", frame, residual=bm.ContinuousAR1(time="year", within="id")).notes
+    for fine in (bm.ContinuousAR1(time="time", within="id"), bm.AR1(time="day", within="id")):
+        assert not bm.Model("y ~ 1", frame, residual=fine).notes
+
+
+def test_words_as_visits_are_in_the_order_of_the_alphabet_and_that_is_said():
+    frame = _patchy()
+    words = ["screening", "baseline", "interim", "end", "follow-up", "closing"]
+    frame["when"] = [words[v] for v in frame["visit"]]
+    structure = bm.AR1(time="when", within="id")
+    (note,) = bm.Model("y ~ 1", frame, residual=structure).notes
+    assert "order of the alphabet: baseline" in note
+    ordered = frame.assign(when=pd.Categorical(frame["when"], words, ordered=True))
+    model = bm.Model("y ~ 1", ordered, residual=structure)
+    assert not model.notes
+    assert model.design.series.labels["visit"] == [w for w in words if w in set(frame["when"])]
+    free = bm.Unstructured(time="when", within="id")
+    assert not bm.Model("y ~ 1", frame, residual=free).notes
+
+
+@pytest.mark.parametrize(
+    ("structure", "formula", "twice"),
+    [
+        (bm.Unstructured, "y ~ 1 + (1 | id)", True),
+        (bm.CompoundSymmetry, "y ~ 1 + (visit | id)", True),
+        (bm.Toeplitz, "y ~ 1 + (1 | id)", True),
+        (bm.CompoundSymmetry, "y ~ 1 + (0 + visit | id)", False),
+        (bm.Unstructured, "y ~ 1 + (1 | arm)", False),
+        (bm.AR1, "y ~ 1 + (1 | id)", False),
+    ],
+)
+def test_a_level_that_is_said_twice_is_said_to_be(structure, formula, twice):
+    frame = _patchy()
+    notes = bm.Model(formula, frame, residual=structure(time="visit", within="id")).notes
+    assert any("said twice" in note for note in notes) == twice
+    wide = structure(time="visit", within="id", heterogeneous=True)
+    free = structure is bm.Unstructured and twice
+    assert any("said twice" in n for n in bm.Model(formula, frame, residual=wide).notes) == free
+    # A process of counts says it as well.
+    counts = frame.assign(y=1)
+    model = bm.Model(formula, counts, "poisson", residual=structure(time="visit", within="id"))
+    assert any("said twice" in note for note in model.notes) == twice
+
+
+def test_a_free_matrix_of_few_series_is_said_to_be_the_priors():
+    frame = _patchy()
+    free = bm.Unstructured(time="visit", within="id")
+    assert not bm.Model("y ~ 1", frame, residual=free).notes  # 12 series of 5 visits
+    (note,) = bm.Model("y ~ 1", frame[frame["id"] < 5], residual=free).notes
+    assert "10 correlations, and there are 4 values of id" in note
+    by_arm = bm.Unstructured(time="visit", within="id", by="arm")
+    (note,) = bm.Model("y ~ 1", frame, residual=by_arm).notes
+    assert "4 values of id in one arm" in note
+    assert not bm.Model("y ~ 1", frame, residual=bm.AR1(time="visit", within="id")).notes
+
+
 def test_places_in_space():
     """3 x 3 places: 9 distinct ones, whose correlations are reported by distance."""
     rng = np.random.default_rng(6)
@@ -571,6 +674,54 @@ def test_a_structure_from_outside_works_and_is_saved(tmp_path):
     assert bm.load(path).spec.residual == ORTHODONT["ar1"]
 
 
+_FLAT = bm.Prior("Uniform", lower=0, upper=1)
+_PHI = (CorrelationParameter("phi", _FLAT, (0.0, 1.0)),)
+
+
+def _lags(times):
+    return abs(times[..., :, None, 0] - times[..., None, :, 0])
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ({}, r"parameters\(size, spread\) is missing"),
+        ({"parameters": lambda s, size, spread: _PHI}, r"matrix\(parameters, times\) is missing"),
+        ({"parameters": lambda s, size, spread: _PHI[0]}, "not a tuple of bm.CorrelationParameter"),
+        (
+            {"parameters": lambda s, size, spread: (CorrelationParameter("sigma", _FLAT),)},
+            "cannot be called 'sigma'",
+        ),
+        (
+            {
+                "parameters": lambda s, size, spread: (
+                    CorrelationParameter("phi", bm.Prior("Normal", mu=0, sigma=1), (0.0, 1.0)),
+                )
+            },
+            "phi lies between 0 and 1",
+        ),
+        ({"matrix": lambda s, p, times: p["phi"] ** times}, r"shape \(5, 1\), not \(5, 5\)"),
+        ({"matrix": lambda s, p, times: p["rho"] ** _lags(times)}, "a parameter 'rho'.* 'phi'"),
+        ({"matrix": lambda s, p, times: 2 * p["phi"] ** _lags(times)}, "ones on its diagonal"),
+        (
+            {"steps": lambda s, p, times: p["phi"] + 0 * times[..., 1:, 0] / 2 + 0.1},
+            "differs from the matrix",
+        ),
+    ],
+)
+def test_slips_in_a_structure_from_outside_are_found_at_once(methods, message):
+    whole = {
+        "parameters": lambda s, size, spread: _PHI,
+        "matrix": lambda s, p, times: p["phi"] ** _lags(times),
+    }
+    given = methods if not methods or "parameters" in methods else whole | methods
+    own = type("Own", (bm.Structure,), given)(time="visit", within="id")
+    with pytest.raises(bm.BayesmixedError, match=message):
+        bm.Model("y ~ 1", _patchy(), residual=own)
+    right = type("Own", (bm.Structure,), whole)(time="visit", within="id")
+    assert "phi" in bm.Model("y ~ 1", _patchy(), residual=right).priors.index
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -581,6 +732,8 @@ def test_a_structure_from_outside_works_and_is_saved(tmp_path):
         ({"residual": bm.ContinuousAR1(time="arm", within="id")}, "does not hold numbers"),
         ({"residual": bm.AR1(time="visit", within="row")}, "nothing to learn"),
         ({"residual": bm.AR1(time="week", within="id")}, "week4, week8, week12"),
+        ({"residual": bm.AR1(time="since", within="id")}, r"durations.*\['since'\]\.dt\.days"),
+        ({"residual": bm.AR1(time="visit", within="arm/id")}, r'Paste .* data\["arm"\]\.astype'),
         ({"family": "student_t"}, "cannot be correlated"),
         ({"priors": {"phi": bm.Prior("Normal", mu=0, sigma=1)}}, "lies between -1 and 1"),
         (
@@ -597,6 +750,7 @@ def test_bad_input_has_its_own_sentence(changed, message):
     change = dict(changed)
     frame = _patchy().assign(sd=1.0, row=lambda d: range(len(d)))
     frame["sex"] = np.where(np.arange(len(frame)) % 2, "f", "m")
+    frame["since"] = pd.to_timedelta(frame["visit"], "D")
     frame["week"] = "week" + (4 * frame["visit"] + 4).astype(str)
     frame = change.pop("data", lambda d: d)(frame)
     options = {"residual": bm.AR1(time="visit", within="id")} | change

@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from made import from_priors
 
@@ -105,6 +106,29 @@ def test_no_structure_converges(sampled, steps):
     assert len(tried.fits) == 2
     assert tried.table["min_ess"].isna().tolist() == [True, False, False]
     assert str(steps[0]) in str(tried)
+
+
+def test_a_structure_that_the_data_do_not_allow_is_left(sampled, steps):
+    """At times that no two children share, nobody can have a variance for each of them."""
+    data = bm.datasets.load("orthodont")
+    data["when"] = data["age"] + np.random.default_rng(1).uniform(0, 0.5, len(data))
+    free = bm.Unstructured(time="when", within="Subject")
+    smooth = bm.ContinuousAR1(time="when", within="Subject")
+    sampled(ContinuousAR1="good", CompoundSymmetry="few", AR1="few")
+    tried = bm.fit_ladder(FORMULA, data, [free, smooth, steps[2]], seed=1)
+    assert list(tried.fits) == [str(smooth)]
+    assert "can tell little of each" in tried.left[str(free)]
+    assert list(tried.table["outcome"]) == ["left", "kept"]
+    assert [str(free) in note for note in tried.fit.notes] == [True]
+    # One that comes later was not tried, and is not spoken of.
+    tried = bm.fit_ladder(FORMULA, data, [smooth, free], seed=1)
+    assert not tried.left
+    assert not tried.fit.notes
+    # What is wrong for all structures is an error, and nothing is sampled.
+    twice = pd.concat([data, data.iloc[[3]]])
+    sampled()
+    with pytest.raises(bm.BayesmixedError, match="both of Subject"):
+        bm.fit_ladder(FORMULA, twice, steps[1:], seed=1)
 
 
 def test_ctrl_c_ends_the_ladder(sampled, steps):

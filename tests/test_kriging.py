@@ -191,6 +191,25 @@ def _dense(draw, frame, mean):
     return mean, same * (own + float(draw["sd_id"][0]) ** 2)
 
 
+@pytest.mark.parametrize("structure", [bm.AR1, bm.Unstructured, bm.ContinuousAR1])
+def test_a_history_has_one_row_a_time(structure):
+    seen, later = _frame()
+    model = bm.Model("y ~ x", seen, residual=structure(time="visit", within="id"))
+    fit = from_priors(model, 20)
+    history = pd.DataFrame({"id": 77, "visit": [1, 0, 1], "x": 0.0, "y": [1.0, 2.0, 3.0]})
+    history.index = pd.Index(["a", "b", "c"])
+    future = later.iloc[:1].assign(id=77)
+    with pytest.raises(bm.BayesmixedError, match="Rows a and c of the history are both of id 77"):
+        bm.forecast(fit, history, future, seed=1)
+    assert np.isfinite(bm.forecast(fit, history[:2], future, seed=1).table["mean"]).all()
+    own = seen[seen["id"] == 1].iloc[:1]
+    future = later.iloc[:1].assign(id=1)
+    again = bm.forecast(fit, own, future, seed=1)
+    assert any("in the fit already" in caveat for caveat in again.caveats)
+    with pytest.raises(bm.BayesmixedError, match="which the fit has seen with"):
+        bm.forecast(fit, own.assign(y=9.0), future, seed=1)
+
+
 def test_forecasts_of_new_people_are_conditional_normals():
     """Intercept and residuals of a new person, both from the visits so far; one draw."""
     seen, _ = _frame()

@@ -483,6 +483,8 @@ def test_what_cannot_be_compared_is_refused(sleepstudy):
         bm.compare({"a": sleepstudy, "b": fewer})
     with pytest.raises(bm.BayesmixedError, match="two fits or more"):
         bm.compare({"a": sleepstudy})
+    with pytest.raises(bm.BayesmixedError, match="two fits or more"):
+        bm.compare([sleepstudy, sleepstudy])
     counts = _count_data()
     density, mass = _fit("y ~ x", counts), _fit("y ~ x", counts, family="poisson")
     with pytest.raises(bm.BayesmixedError, match="probabilities and the other a density"):

@@ -6,9 +6,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 import bayesmixed as bm
 from bayesmixed import plots
+from bayesmixed.reports._report import interval
 
 
 @pytest.fixture(autouse=True)
@@ -174,3 +176,23 @@ def test_two_thousand_groups_are_readable():
     ax = plots.caterpillar(table, "Rate")
     assert not ax.get_yticks().size
     assert ax.figure.get_size_inches()[1] <= 12
+
+
+@pytest.mark.parametrize(("rows", "printed"), [(100, 100), (101, 40), (7000, 40)])
+def test_a_long_table_is_printed_in_part_and_exported_whole(rows, printed):
+    table = pd.DataFrame({"value": range(rows)}, index=[f"unit{i}" for i in range(rows)])
+    report = bm.Report("Units", table, xr.Dataset(), "One value each.")
+    assert str(report).count("unit") == printed
+    assert report._repr_html_().count("unit") == printed
+    said = f"{printed} of {rows:,} rows; .table has all."
+    assert (said in str(report)) == (rows > printed)
+    assert report.to_html().count("unit") == rows
+    assert report.to_latex().count("unit") == rows
+
+
+def test_draws_of_any_size_have_an_interval():
+    """A risk ratio to a reference that never responds; no warning, which would be an error here."""
+    draws = xr.DataArray(np.geomspace(1.0, 1e300, 200).reshape(2, 100), dims=("chain", "draw"))
+    found = interval(draws)
+    assert np.isfinite(found["eti95_ub"])
+    assert found["sd"] == np.inf

@@ -104,6 +104,16 @@ def test_responders_change_and_probabilities(model):
         report.plot(kind)
 
 
+def test_the_legend_lies_over_no_interval(model):
+    report = bm.trial_analysis(from_priors(model), "arm", "week", better="lower")
+    ax = report.plot("means")
+    figure = ax.get_figure(root=True)
+    figure.canvas.draw()
+    legend = ax.get_legend().get_window_extent()
+    assert legend.y0 >= ax.get_window_extent().y1 - 1
+    assert legend.x0 >= 0
+
+
 def test_baseline_may_be_a_visit():
     """Constrained longitudinal analysis: the baseline is the outcome's first visit."""
     data = LOAD("antidepressant")
@@ -159,6 +169,44 @@ def test_conditional_means_are_those_of_an_independent_computation(estimate, tri
         assert -found == pytest.approx(expected["published"]["conditional_mean"], abs=5e-4)
     (one,) = arms_of(Trial.of(estimate, "arm", "week"), None, ["MAR"], 1)
     np.testing.assert_allclose(y @ one.ancova.weights, found, atol=1e-9)
+
+
+def test_times_that_differ_between_patients_at_a_visit():
+    """Dense normals, patient by patient; a visit that was missed is at the others' median time."""
+    data = LOAD("antidepressant")
+    data["when"] = data["week"] + np.random.default_rng(4).uniform(0, 0.9, len(data))
+    formula = "change ~ factor(week) * arm"
+    near = bm.ContinuousAR1(time="when", within="patient")
+    fit = at(bm.Model(formula, data, residual=near), phi=0.8, sigma=6.0)
+    gaps = Gaps.of(Trial.of(fit, "arm", "week"))
+    found = gaps.given(["MAR", "J2R"])
+    beta = fit.posterior["beta"].squeeze(drop=True).to_series()
+
+    def mean(arm):
+        weeks = beta.filter(regex=r"^factor\(week\)\[T.\d\]$").to_numpy()
+        both = beta.filter(regex=r":arm").to_numpy()
+        own = beta["Intercept"] + np.append(0, weeks)
+        return own + (beta["arm[T.drug]"] + np.append(0, both) if arm == "drug" else 0)
+
+    typical = data.groupby("week")["when"].median()
+    people = gaps.trial.people
+    for k, j in enumerate(gaps.missing):
+        own = data[data["patient"] == people["patient"].iloc[j]].set_index("week")
+        times = own["when"].reindex([1, 2, 4, 6]).fillna(typical).to_numpy()
+        V = 36 * 0.8 ** abs(np.subtract.outer(times, times))
+        y = own["change"].reindex([1, 2, 4, 6]).to_numpy()
+        seen, last = np.flatnonzero(np.isfinite(y)), np.flatnonzero(np.isfinite(y)).max()
+        mine, reference = mean(own["arm"].iloc[0]), mean("placebo")
+        moved = np.where(np.arange(4) > last, reference, mine)
+        weights = np.linalg.solve(V[np.ix_(seen, seen)], V[seen, 3])
+        for name, m in {"MAR": mine, "J2R": moved}.items():
+            expected = m[3] + weights @ (y - m)[seen]
+            assert found[name].mean[0, k] == pytest.approx(expected)
+            assert found[name].variance[0, k] == pytest.approx(36 - weights @ V[seen, 3])
+    counted = bm.AR1(time="when", within="patient")
+    fit = at(bm.Model(formula, data, residual=counted), phi=0.8, sigma=6.0)
+    with pytest.raises(bm.BayesmixedError, match="counts visits by when, which differs"):
+        bm.dropout_sensitivity(fit, "arm", "week")
 
 
 def test_closed_forms_with_one_covariance(model):
@@ -499,6 +547,7 @@ def test_delta_grows_with_the_visits_missed(estimate):
         ("trial_analysis", {"average": "all"}, "way of averaging"),
         ("trial_analysis", {"patient": "sex"}, "grouping or series"),
         ("dropout_sensitivity", {"assumptions": ["JR"]}, "assumption on drop-out"),
+        ("dropout_sensitivity", {"assumptions": "j2r"}, "'j2r'. Did you mean 'J2R'"),
         ("dropout_sensitivity", {"visit": 7}, "There is no week '7'"),
         ("dropout_sensitivity", {"visit": 1}, "No outcome is missing"),
         ("dropout_sensitivity", {"delta": 1, "dlag": (1, 1)}, "missed 3; give as many"),

@@ -20,6 +20,7 @@ from bayesmixed.fit import Fit
 from bayesmixed.groups import Groups, group_keys
 from bayesmixed.kriging import Kriging
 from bayesmixed.newcomers import Newcomers, centre, observed, unknown_to_the_fit
+from bayesmixed.places import check_once
 from bayesmixed.reports._predict import simulated
 from bayesmixed.rows import take
 from bayesmixed.update import Updated, update
@@ -119,18 +120,26 @@ def before_now(fit: Fit, history: Any, later: Design) -> tuple[Design, int]:
         return take(later, _NONE), 0
     before = observed(fit.design, history)
     _check_labels(before, later)
+    repeated = _in_the_fit(fit.design, before)
+    before = take(before, np.flatnonzero(~repeated))
+    if fit.design.series is not None:
+        check_once(fit.design.series, before.table.frame, fit.design.table.frame)
+    return before, int(repeated.sum())
+
+
+def _in_the_fit(design: Design, before: Design) -> NDArray[np.bool_]:
+    """Which rows of the history the fit has seen."""
     known = np.ones(len(before.y), dtype=bool)
     for groups in before.groups:
         known &= groups.index >= 0
     if not known.any():
-        return before, 0
-    fit.design.need_rows("Telling which visits of the history are already in the fit")
-    seen, given = (_as_text(d.table.frame) for d in (fit.design, before))
+        return known
+    design.need_rows("Telling which visits of the history are already in the fit")
+    seen, given = (_as_text(d.table.frame) for d in (design, before))
     # The k-th of several equal rows is seen if the fit has k of them.
     counts = seen.value_counts()
     rank = given.groupby(given).cumcount()
-    repeated = known & (rank < given.map(counts).fillna(0)).to_numpy()
-    return take(before, np.flatnonzero(~repeated)), int(repeated.sum())
+    return known & (rank < given.map(counts).fillna(0)).to_numpy()
 
 
 def _as_text(frame: pd.DataFrame) -> pd.Series[Any]:

@@ -108,7 +108,7 @@ def _what(fits: Mapping[str, Fit], unit: str, groups: Groups | None) -> str:
 
 def _check(fits: Mapping[str, Fit]) -> None:
     """Refuse what cannot be compared, naming the pair."""
-    if len(fits) < 2:
+    if not isinstance(fits, Mapping) or len(fits) < 2:
         raise BayesmixedError('A comparison takes two fits or more: bm.compare({"a": a, "b": b}).')
     (first, one), *others = fits.items()
     for name, other in others:

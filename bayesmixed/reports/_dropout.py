@@ -130,7 +130,8 @@ def dropout_sensitivity(
     >>> fit = bm.Model(formula, data, residual=residual).fit(seed=1)  # doctest: +SKIP
     >>> bm.dropout_sensitivity(fit, "arm", "week", better="lower", delta=2)  # doctest: +SKIP
     """
-    names = list(dict.fromkeys(["MAR", *assumptions]))
+    wanted = (assumptions,) if isinstance(assumptions, str) else assumptions
+    names = list(dict.fromkeys(["MAR", *wanted]))
     for name in names:
         lookup(ASSUMPTIONS, name, "assumption on drop-out")
     sign = lookup(SIGNS, better, "choice of what is better")

@@ -171,8 +171,35 @@ class Gaps:
         """All visits of the people with gaps, visit by visit."""
         people = replace(self.trial, people=self.trial.people.iloc[self.missing])
         frame = pd.concat([people.frame(v, arm) for v in self.trial.visits], ignore_index=True)
+        for column in self._own_times:
+            frame[column] = self._times(column).ravel()
         design = self.trial.fit.design.unobserved(frame)
         return replace(design, table=replace(design.table, frame=frame))
+
+    @property
+    def _own_times(self) -> list[str]:
+        """Columns with times of the residuals' structure that differ between people at a visit."""
+        trial, series = self.trial, self.trial.fit.design.series
+        every = () if series is None else series.structure.columns
+        found = [name for name in every if name != trial.time and name not in trial.along]
+        if found and series is not None and series.structure.counted:
+            raise BayesmixedError(
+                f"{series.structure} counts visits by {found[0]}, which differs between people at "
+                f"one {trial.time}, so it is not known of outcomes that are missing. Fit the model "
+                f'with time="{trial.time}", or with a structure of measured times.'
+            )
+        return found
+
+    def _times(self, column: str) -> Floats:
+        """When people with gaps were seen, and the median time of visits that they missed.
+
+        Shape (visits, people).
+        """
+        frame, trial = self.trial.fit.design.table.frame, self.trial
+        seen = frame.pivot(index=trial.patient, columns=trial.time, values=column)
+        seen = seen.reindex(columns=list(trial.visits)).astype(float)
+        people = trial.people[trial.patient].iloc[self.missing]
+        return seen.fillna(seen.median()).loc[people].to_numpy().T
 
     def _normal(self, fit: Fit, rows: Design) -> Normal:
         places = Places.of(fit.design.series, rows.table.frame, self.trial.patient)

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
@@ -16,6 +17,9 @@ from matplotlib.axes import Axes
 from bayesmixed._errors import lookup
 from bayesmixed.fit import Fit
 from bayesmixed.tables import formats
+
+# More rows than these are printed in part, as so many.
+_MOST, _FIRST = 100, 40
 
 type Picture = Callable[[Axes | None], Axes]
 
@@ -44,7 +48,8 @@ class Report:
     pictures : mapping of str to callable, optional
         Each draws the report on axes that it makes or is given; the first is the usual one.
     printed : pandas.DataFrame, optional
-        Rows that are printed, and shown in a notebook, where the table is long; files have all.
+        Rows that are printed, and shown in a notebook, where the table is long: the first 40 of
+        more than 100 unless given. Files have all.
 
     Examples
     --------
@@ -138,9 +143,12 @@ class Report:
     @property
     def _shown(self) -> tuple[pd.DataFrame, str]:
         """The rows to print, and what to say of the others."""
-        if self.printed is None or len(self.printed) == len(self.table):
+        rows = self.table if self.printed is None else self.printed
+        if len(rows) > _MOST:
+            rows = rows.head(_FIRST)
+        if len(rows) == len(self.table):
             return self.table, ""
-        return self.printed, f"{len(self.printed)} of {len(self.table)} rows; .table has all."
+        return rows, f"{len(rows)} of {len(self.table):,} rows; .table has all."
 
     def _repr_html_(self) -> str:
         return self._html(*self._shown)
@@ -163,9 +171,12 @@ def interval(draws: xr.DataArray) -> dict[str, xr.DataArray]:
     """Mean, sd and equal-tailed interval over the draws."""
     over = ["chain", "draw"]
     tail = (1 - PROB) / 2
+    # Ratios of probabilities near 0 have draws whose squares are beyond all numbers.
+    with np.errstate(over="ignore"):
+        mean, sd = draws.mean(over), draws.std(over)
     return {
-        "mean": draws.mean(over),
-        "sd": draws.std(over),
+        "mean": mean,
+        "sd": sd,
         "eti95_lb": draws.quantile(tail, over).drop_vars("quantile"),
         "eti95_ub": draws.quantile(1 - tail, over).drop_vars("quantile"),
     }

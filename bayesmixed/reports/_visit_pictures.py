@@ -47,7 +47,16 @@ def by_visit(table: pd.DataFrame, label: str, neutral: float | None, ax: Axes | 
     ax.set_xticks(places, [str(v) for v in visits])
     ax.set_xlabel(time)
     ax.set_ylabel(label)
-    ax.legend(fontsize=8, frameon=False)
+    # Above the axes: inside it would lie over an interval sooner or later.
+    beside = max(1, 50 // (4 + max(len(str(name)) for name in arms)))
+    ax.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=min(beside, len(arms)),
+        fontsize=8,
+        frameon=False,
+        borderaxespad=0.2,
+    )
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
