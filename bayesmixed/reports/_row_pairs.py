@@ -58,7 +58,7 @@ class RowPairs:
             kept = mine >= 0
             parts.append((one[kept], other[kept], mine[kept]))
         first, second, mine = (np.concatenate(each) for each in zip(*parts, strict=True))
-        return cls(first, second, mine, len(rows))
+        return cls(first, second, mine.astype(np.intp), len(rows))
 
     @property
     def sizes(self) -> Integers:
