@@ -3,7 +3,8 @@ r"""Effects of new groups proposed where their posterior is, with importance wei
 With :math:`\theta` the parameters, :math:`u = m + B z` the effects of new groups and :math:`y` the
 outcomes of their rows, values of z are proposed in every draw from the exact normal posterior where
 the outcome is normal, else from a multivariate t about the mode (Laplace), in pairs on both sides
-of it. The mean weight estimates :math:`p(y \mid \theta)` without bias.
+of it whose distances are spread evenly over the distribution of such. The mean weight estimates
+:math:`p(y \mid \theta)` without bias.
 
 References
 ----------
@@ -15,10 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
+from scipy.special import expit, gammaln, logit
+from scipy.stats import f
 
 from bayesmixed._errors import BayesmixedError
 from bayesmixed.design import Design
@@ -154,19 +157,26 @@ class Target:
         return np.asarray(found + self.constant[:, None])
 
     def propose(self, rng: np.random.Generator, count: int = PROPOSALS) -> tuple[Floats, Floats]:
-        """Values of z, shape (sample, proposal, effect), and log-weights (sample, proposal).
-
-        The second half of them is the first one's reflection in the mode.
-        """
+        """Values of z (sample, proposal, effect), in random order, and log-weights."""
         if not self.loadings:
             found = self.loglik({}).sum(axis=-1) + self.constant[:, None]
             return np.zeros((*found.shape, 0)), found
-        return self.about(*(self._normal() if self.is_normal else self._laplace()), rng, count)
+        z, log_weights = self.about(*self.peak(), rng, count)
+        order = rng.permuted(np.tile(np.arange(count), (len(z), 1)), axis=1)
+        z = np.take_along_axis(z, order[..., None], axis=1)
+        return z, np.take_along_axis(log_weights, order, axis=1)
+
+    def peak(self) -> tuple[Floats, Floats]:
+        """Mode of z, shape (sample, effect), and the precision there."""
+        return self._normal() if self.is_normal else self._laplace()
 
     def about(
         self, mode: Floats, precision: Floats, rng: np.random.Generator, count: int
     ) -> tuple[Floats, Floats]:
-        """The same about known modes, with known precisions there."""
+        """The same about known modes, with known precisions there: pairs by their distance.
+
+        The second half of the values is the first one reflected in the mode.
+        """
         samples, size = mode.shape
         root = np.linalg.cholesky(precision)
         half = rng.standard_normal((samples, count // 2, size))
@@ -176,8 +186,9 @@ class Target:
         else:
             # With more effects a heavy tail would be most of the volume.
             df = max(_DF, 2.0 * size)
-            half = half * np.sqrt(df / rng.chisquare(df, (samples, count // 2, 1)))
-            log_q = log_q - 0.5 * (df + size) * np.log1p((half**2).sum(axis=-1) / df)
+            squares = size * _ratios(size, df, _strata(samples, count // 2, rng))
+            half *= np.sqrt(squares / (half**2).sum(axis=-1))[..., None]
+            log_q = log_q - 0.5 * (df + size) * np.log1p(squares / df)
             log_q += gammaln((df + size) / 2) - gammaln(df / 2) - 0.5 * size * np.log(np.pi * df)
         off = np.linalg.solve(root.mT, half.mT).mT
         z = np.concatenate([mode[:, None] + off, mode[:, None] - off], axis=1)
@@ -261,3 +272,22 @@ class Target:
 def _finite(values: Floats) -> Floats:
     """Derivatives (sample, 1, row) as (sample, row), 0 where they cannot be worked out."""
     return np.nan_to_num(values[:, 0], nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _strata(samples: int, count: int, rng: np.random.Generator) -> Floats:
+    """Logits of a uniform number in each of so many equal parts, shape (samples, count)."""
+    u = (np.arange(count) + rng.random((samples, count))) / count
+    return logit(np.clip(u, 1e-12, 1 - 1e-12))
+
+
+def _ratios(size: int, df: float, logits: Floats) -> Floats:
+    """Quantiles of F(size, df): a t variable's squared length over its size."""
+    return np.exp(np.interp(logits, *_quantiles(size, df)))
+
+
+@cache
+def _quantiles(size: int, df: float) -> tuple[Floats, Floats]:
+    at = np.linspace(-28, 28, 4001)
+    # The upper half by its tail, which is what is small there.
+    found = np.where(at < 0, f.ppf(expit(at), size, df), f.isf(expit(-at), size, df))
+    return at, np.log(found)
