@@ -33,7 +33,7 @@ from bayesmixed.subjects import within
 type Floats = NDArray[np.float64]
 
 # Proposals for each draw at first and at most, and the error of log p where they are enough.
-_FIRST, _MOST, _ENOUGH = 32, 512, 0.2
+_FIRST, _MOST, _ENOUGH = 32, 512, 0.3
 _SEED = 1
 
 
