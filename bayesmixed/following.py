@@ -95,15 +95,19 @@ class Following:
                 coming = part.coming[whose.ravel() == k][:, order]
                 yield some, coming, int(pattern.sum()), _root(left[:, order[:, None], order])
 
-    def _scale(self, fit: Fit, some: slice, coming: Integers) -> Iterator[Floats]:
-        """Standard deviations at the times of each series, shape (draws, times)."""
+    def sds(self, fit: Fit) -> Floats:
+        """Standard deviations at all times, shape (draws, times)."""
         relatives = self.relatives
-        sd = relatives.scale(fit)
-        if relatives.random.spreads is None:
-            own = fit.posterior[sd_name(relatives.tail, relatives.random.name)].to_numpy()
-            sd = np.broadcast_to(own.reshape((-1, 1)), (own.size, len(relatives.first)))
+        if relatives.random.spreads is not None:
+            return relatives.scale(fit)
+        own = fit.posterior[sd_name(relatives.tail, relatives.random.name)].to_numpy()
+        return np.broadcast_to(own.reshape((-1, 1)), (own.size, len(relatives.first)))
+
+    def _scale(self, fit: Fit, some: slice, coming: Integers) -> Iterator[Floats]:
+        """Those at the times of each series, shape (draws, times)."""
+        sd = self.sds(fit)[some]
         for at in coming:
-            yield sd[some][:, at]
+            yield sd[:, at]
 
 
 def _root(G: Floats) -> Floats:

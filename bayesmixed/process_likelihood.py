@@ -23,9 +23,10 @@ from scipy.special import logsumexp
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.groups import Groups, group_keys
+from bayesmixed.markov import Markov
 from bayesmixed.newcomers import Newcomers, runs
 from bayesmixed.predictor import RandomDesign
-from bayesmixed.proposals import Target, width
+from bayesmixed.proposals import Target, pairs, width
 from bayesmixed.relatives import Relatives
 from bayesmixed.rows import take
 from bayesmixed.subjects import within
@@ -67,7 +68,7 @@ def series_likelihood(fit: Fit, groups: Groups, rows: Design) -> xr.Dataset:
         first = 0
         for piece in runs(fit, len(at) * max(_FIRST, 2 * sum(map(width, new)))):
             shape = piece.posterior.sizes["chain"], piece.posterior.sizes["draw"]
-            values = _averaged(Target.of(piece, unit, new), own)
+            values = _averaged(Markov.of(piece, unit, new) or Target.of(piece, unit, new), own)
             found[:, :, first : first + shape[1], j] = values.reshape((2, *shape))
             first += shape[1]
     dims = ("chain", "draw", groups.name)
@@ -75,14 +76,14 @@ def series_likelihood(fit: Fit, groups: Groups, rows: Design) -> xr.Dataset:
     return xr.Dataset(whole, {groups.name: groups.labels})
 
 
-def _averaged(target: Target, rng: np.random.Generator) -> Floats:
+def _averaged(target: Target | Markov, rng: np.random.Generator) -> Floats:
     """Log of the mean weight and its standard error, shape (2, draws)."""
-    if not target.loadings:
+    if isinstance(target, Target) and not target.loadings:
         return np.stack([target.density(np.zeros((1, 1, 0)))[:, 0], np.zeros(len(target.constant))])
-    mode, precision = target.peak()
+    peak = target.peak()
     count = _FIRST
     while True:
-        _, log_weights = target.about(mode, precision, rng, count)
+        _, log_weights = pairs(target, peak, rng, count)
         one, other = np.split(log_weights, 2, axis=1)
         found = _mean(np.logaddexp(one, other) - np.log(2))
         if count >= _MOST or np.quantile(found[1], 0.9) <= _ENOUGH:

@@ -14,9 +14,10 @@ for pairs on both sides of the mode, which cancel the likelihood's skewness.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +35,40 @@ type Floats = NDArray[np.float64]
 #: Proposals for each draw, half of them on either side of the mode.
 PROPOSALS = 8
 _DF = 7.0
-_STEP = 1e-3
-_NEWTON_STEPS = 50
+STEP = 1e-3
+NEWTON_STEPS = 50
 # A proposal is at most twice as wide as the prior, also where a likelihood is not log-concave.
 _LEAST_PRECISION = 0.25
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Where a log-density is highest, and the normal density that is like it there.
+
+    Parameters
+    ----------
+    mode : array, shape (sample, effect)
+    log_root : array, shape (sample,)
+        Half the log-determinant of the precision.
+    spread : callable
+        From independent standard normal variables, shape (sample, proposal, effect), to such with
+        the inverse of the precision as covariance.
+    is_normal : bool
+        Whether the density is normal.
+    """
+
+    mode: Floats
+    log_root: Floats
+    spread: Callable[[Floats], Floats]
+    is_normal: bool = False
+
+
+class Density(Protocol):
+    """A log-density in every draw."""
+
+    def density(self, z: Floats) -> Floats:
+        """From (sample, proposal, effect) to (sample, proposal)."""
+        ...
 
 
 def width(each: Newcomers) -> int:
@@ -161,38 +192,19 @@ class Target:
         if not self.loadings:
             found = self.loglik({}).sum(axis=-1) + self.constant[:, None]
             return np.zeros((*found.shape, 0)), found
-        z, log_weights = self.about(*self.peak(), rng, count)
+        z, log_weights = pairs(self, self.peak(), rng, count)
         order = rng.permuted(np.tile(np.arange(count), (len(z), 1)), axis=1)
         z = np.take_along_axis(z, order[..., None], axis=1)
         return z, np.take_along_axis(log_weights, order, axis=1)
 
-    def peak(self) -> tuple[Floats, Floats]:
-        """Mode of z, shape (sample, effect), and the precision there."""
-        return self._normal() if self.is_normal else self._laplace()
-
-    def about(
-        self, mode: Floats, precision: Floats, rng: np.random.Generator, count: int
-    ) -> tuple[Floats, Floats]:
-        """The same about known modes, with known precisions there: pairs by their distance.
-
-        The second half of the values is the first one reflected in the mode.
-        """
-        samples, size = mode.shape
+    def peak(self) -> Peak:
+        """The mode of z and the root of the precision there."""
+        mode, precision = self._normal() if self.is_normal else self._laplace()
         root = np.linalg.cholesky(precision)
-        half = rng.standard_normal((samples, count // 2, size))
-        log_q = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=-1)[:, None]
-        if self.is_normal:
-            log_q = log_q - 0.5 * (half**2).sum(axis=-1) - 0.5 * size * np.log(2 * np.pi)
-        else:
-            # With more effects a heavy tail would be most of the volume.
-            df = max(_DF, 2.0 * size)
-            squares = size * _ratios(size, df, _strata(samples, count // 2, rng))
-            half *= np.sqrt(squares / (half**2).sum(axis=-1))[..., None]
-            log_q = log_q - 0.5 * (df + size) * np.log1p(squares / df)
-            log_q += gammaln((df + size) / 2) - gammaln(df / 2) - 0.5 * size * np.log(np.pi * df)
-        off = np.linalg.solve(root.mT, half.mT).mT
-        z = np.concatenate([mode[:, None] + off, mode[:, None] - off], axis=1)
-        return z, self.density(z) - np.concatenate([log_q, log_q], axis=1)
+        log_root = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=-1)
+        return Peak(
+            mode, log_root, lambda half: np.linalg.solve(root.mT, half.mT).mT, self.is_normal
+        )
 
     def _normal(self) -> tuple[Floats, Floats]:
         """Mean and precision of z, exactly."""
@@ -210,7 +222,7 @@ class Target:
         samples, _, size = next(iter(self.loadings.values())).shape
         z = np.zeros((samples, size))
         value = self.density(z[:, None])[:, 0]
-        for _ in range(_NEWTON_STEPS):
+        for _ in range(NEWTON_STEPS):
             gradient, precision = self._derivatives(z)
             step = np.linalg.solve(precision, gradient[..., None])[..., 0]
             share = np.ones(samples)
@@ -236,7 +248,7 @@ class Target:
         at = self.shifts(z[:, None])
         tiny = np.finfo(float).tiny
         steps = {
-            n: _STEP * np.maximum(np.linalg.norm(B, axis=-1), tiny**0.25)[:, None]
+            n: STEP * np.maximum(np.linalg.norm(B, axis=-1), tiny**0.25)[:, None]
             for n, B in self.loadings.items()
         }
 
@@ -272,6 +284,42 @@ class Target:
 def _finite(values: Floats) -> Floats:
     """Derivatives (sample, 1, row) as (sample, row), 0 where they cannot be worked out."""
     return np.nan_to_num(values[:, 0], nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def pairs(
+    target: Density, peak: Peak, rng: np.random.Generator, count: int
+) -> tuple[Floats, Floats]:
+    """Values about the mode, and their log-weights: pairs, in the order of their distance.
+
+    Parameters
+    ----------
+    target : Target or another density
+    peak : Peak
+        Its own.
+    rng : numpy.random.Generator
+    count : int
+        The second half of the values is the first one reflected in the mode.
+
+    Returns
+    -------
+    z : array, shape (sample, proposal, effect)
+    log_weights : array, shape (sample, proposal)
+    """
+    samples, size = peak.mode.shape
+    half = rng.standard_normal((samples, count // 2, size))
+    log_q = peak.log_root[:, None]
+    if peak.is_normal:
+        log_q = log_q - 0.5 * (half**2).sum(axis=-1) - 0.5 * size * np.log(2 * np.pi)
+    else:
+        # With more effects a heavy tail would be most of the volume.
+        df = max(_DF, 2.0 * size)
+        squares = size * _ratios(size, df, _strata(samples, count // 2, rng))
+        half *= np.sqrt(squares / (half**2).sum(axis=-1))[..., None]
+        log_q = log_q - 0.5 * (df + size) * np.log1p(squares / df)
+        log_q += gammaln((df + size) / 2) - gammaln(df / 2) - 0.5 * size * np.log(np.pi * df)
+    off = peak.spread(half)
+    z = np.concatenate([peak.mode[:, None] + off, peak.mode[:, None] - off], axis=1)
+    return z, target.density(z) - np.concatenate([log_q, log_q], axis=1)
 
 
 def _strata(samples: int, count: int, rng: np.random.Generator) -> Floats:
