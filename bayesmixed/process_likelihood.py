@@ -55,6 +55,7 @@ def series_likelihood(fit: Fit, groups: Groups, rows: Design) -> xr.Dataset:
     Dataset
         ``log_likelihood`` and ``mcse`` with dims (chain, draw, <group>).
     """
+    rows.need_rows("The likelihood of whole series")
     inside = within(fit.design, groups.index)
     if rows is not fit.design:
         groups = Groups.of(groups.grouping, rows.table.frame)

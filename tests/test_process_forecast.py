@@ -91,6 +91,7 @@ def test_a_new_patient_is_forecast_from_its_visits(intercept: bool) -> None:
     # What is expected of it has the spread of the visits' predictors alone, and of intercepts.
     assert (np.abs(report.table["mean"] - mean) < 5 * error).all()
     assert report.table["visits"].to_list() == [2, 2, 2]
+    assert "the process, normal given those of all visits so far, is averaged" in report.caption
     assert (report.draws["khat"] < 0.5).all()
     # Later visits of one patient go together: the law of total covariance.
     cross = V[3, 4] - V[3, :2] @ weights[:, 2]

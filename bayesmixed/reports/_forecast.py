@@ -156,7 +156,7 @@ def forecast(
         f"Forecast by {who.name}",
         table,
         report,
-        _caption(label, who, before, later),
+        _caption(label, who, before, later) + _process(fit.design, kind),
         (
             *_caveats(table, khat, who.name, repeated, kind == "mean" and not is_yes_no),
             *beyond_the_data(fit, later),
@@ -209,6 +209,21 @@ def _caption(label: str, who: Groups, before: Design, later: Design) -> str:
         f"{label}, of each {who.name} in the rows given, given the visits so far ({said}). "
         "Uncertainty of parameters and of effects is included. Posterior means and 95 % "
         "equal-tailed intervals, row by row."
+    )
+
+
+def _process(design: Design, kind: Kind) -> str:
+    """What is done with a process, or with effects of times, where there is no visit."""
+    every = (r for p in design.predictors.values() for r in p.random if r.within)
+    names = dict.fromkeys(
+        "the process" if r.is_process else f"the value of {r.name}" for r in every
+    )
+    if not names:
+        return ""
+    how = "averaged over" if kind == "mean" else "drawn together"
+    return (
+        f" At times without a visit {' and '.join(names)}, normal given those of all visits so "
+        f"far, {'are' if len(names) > 1 else 'is'} {how}."
     )
 
 

@@ -320,7 +320,12 @@ def _words(fit: Fit, groups: Groups | None) -> tuple[str, str]:
             ", with the group's effects (and those of groups inside it) integrated over the "
             "population of groups"
         )
-    known = [f"the effects of its own {g.name}" for g in fit.design.groups]
+    known = [
+        "its own value of the process"
+        if g.grouping.is_process
+        else f"the effects of its own {g.name}"
+        for g in fit.design.groups
+    ]
     if fit.design.series is not None:
         known.append(f"the other rows of its own {fit.design.series.structure.within}")
     return "one row", f", given {' and '.join(known)}" if known else ""
