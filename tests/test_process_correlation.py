@@ -174,3 +174,17 @@ def test_the_picture_has_the_sd_of_every_visit() -> None:
     ax = bm.residual_correlation(fit).plot("matrix")
     texts = {text.get_text() for text in ax.texts}
     assert {"sd 0.31", "sd 0.52", "sd 0.73", "0.40", "±0.00"} == texts
+
+
+def test_replicates_without_an_event_do_not_count() -> None:
+    """Three people and a rare event: in some replicates no residual varies."""
+    table = _table(4, 3).assign(high=lambda d: (d.index == 5).astype(int))
+    model = bm.Model("high ~ 1", table, family="bernoulli", residual=AR1)
+    fit = made.from_priors(model, 60, sd_process=(0.2, 0.9))
+    fit.posterior["beta"][:] = -1.5 + 0.1 * np.tanh(fit.posterior["beta"])
+    table = bm.residual_correlation(fit).table
+    columns = ["expected", "expected_lb", "expected_ub"]
+    assert np.isfinite(table[columns]).all(axis=None)
+    assert (table["expected_lb"] <= table["expected_ub"]).all()
+    # Of the visits without an event nothing is observed to compare with.
+    assert (table["observed"].isna() == table["p"].isna()).all()

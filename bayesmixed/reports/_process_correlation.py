@@ -68,6 +68,8 @@ REFERENCES = (
 class Beside:
     """A statistic of pairs of residuals in the data, and in outcomes drawn from the model.
 
+    It is not known of draws in which no residual varies, such as those of no event at all.
+
     Parameters
     ----------
     observed, drawn : array, shape (draws, what)
@@ -89,16 +91,18 @@ class Beside:
     @property
     def limits(self) -> Floats:
         """Where 95 % of those drawn lie, shape (2, what)."""
-        full = np.isfinite(self.drawn).all(axis=0)
+        some = np.isfinite(self.drawn).any(axis=0)
         found = np.full((2, self.drawn.shape[1]), np.nan)
-        found[:, full] = np.quantile(self.drawn[:, full], [0.025, 0.975], axis=0)
+        known = np.where(np.isfinite(self.drawn), self.drawn, np.nan)[:, some]
+        found[:, some] = np.nanquantile(known, [0.025, 0.975], axis=0)
         return found
 
     @property
     def p(self) -> Floats:
         """How often that drawn is above that in the data, shape (what,)."""
-        above = (self.drawn > self.observed).mean(axis=0)
-        return np.where(np.isfinite(self.drawn + self.observed).all(axis=0), above, np.nan)
+        known = np.isfinite(self.drawn + self.observed)
+        above = np.where(known, self.drawn > self.observed, np.nan)
+        return _mean(above)
 
 
 def process_correlation(fit: Fit) -> Report:
