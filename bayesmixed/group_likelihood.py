@@ -27,9 +27,10 @@ from bayesmixed.groups import Groups, parents
 from bayesmixed.linpred import covariance, linear_predictor
 from bayesmixed.names import suffix
 from bayesmixed.places import Places
+from bayesmixed.process_likelihood import series_likelihood
 from bayesmixed.quadrature import fine_enough
 from bayesmixed.rows import alike, take
-from bayesmixed.subjects import Normal, unit_rows, units, within
+from bayesmixed.subjects import Normal, need_apart, unit_rows, units, within
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.intp]
@@ -64,7 +65,8 @@ def group_log_likelihood(fit: Fit, group: str | Groups, rows: Design | None = No
     Returns
     -------
     DataArray (chain, draw, <group>)
-        Exact for a normal outcome with an identity link; otherwise to about 1e-7 of its size.
+        Exact for a normal outcome with an identity link; otherwise to about 1e-7 of its size, but
+        with a process, which is integrated out by importance sampling (see `group_likelihood`).
 
     Raises
     ------
@@ -72,9 +74,32 @@ def group_log_likelihood(fit: Fit, group: str | Groups, rows: Design | None = No
         If there is no such grouping.
     BayesmixedError
         If the groupings inside it cross one another, an integral has more than 3 dimensions, or
-        a series of correlated residuals lies in several groups.
+        a series of correlated residuals or of a process lies in several groups.
     """
-    fit.design.need_unrelated("The likelihood of a group without its effects")
+    found: xr.DataArray = group_likelihood(fit, group, rows)["log_likelihood"]
+    return found
+
+
+def group_likelihood(fit: Fit, group: str | Groups, rows: Design | None = None) -> xr.Dataset:
+    """Log-likelihood of each group's rows, and where it is estimated its Monte Carlo error.
+
+    Returns
+    -------
+    Dataset
+        ``log_likelihood``, as `group_log_likelihood` gives it, and with a process ``mcse``.
+    """
+    related = [r for p in fit.design.predictors.values() for r in p.random if r.between]
+    if related:
+        groups = (
+            group if isinstance(group, Groups) else lookup(units(fit.design), group, "grouping")
+        )
+        need_apart(fit.design, groups, "The likelihood of a group without its effects", "unit")
+        return series_likelihood(fit, groups, fit.design if rows is None else rows)
+    return xr.Dataset({"log_likelihood": _of_independent(fit, group, rows)})
+
+
+def _of_independent(fit: Fit, group: str | Groups, rows: Design | None) -> xr.DataArray:
+    """The likelihood of groups that are independent of each other, as are those inside them."""
     if fit.design.series is not None:
         return _of_series(fit, group, fit.design if rows is None else rows)
     chain = _chain(fit.design, group)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,13 +12,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesmixed import formula
-from bayesmixed._errors import DataError, listed
+from bayesmixed._errors import BayesmixedError, DataError, listed
 from bayesmixed.conditional import square_root
 from bayesmixed.data import Table, check_columns, select, to_pandas
 from bayesmixed.design import Design, variables
 from bayesmixed.expressions import evaluate
 from bayesmixed.expressions import variables as names_in
 from bayesmixed.fit import Fit
+from bayesmixed.following import Following
 from bayesmixed.groups import group_keys
 from bayesmixed.linpred import Whose, covariance, linear_predictor
 from bayesmixed.names import suffix
@@ -71,6 +72,27 @@ class Newcomers:
             covariance(fit, self.random, suffix(fit.design, self.parameter))
         )
         return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :])
+
+    @property
+    def following(self) -> Following | None:
+        """The values of a process at new times, those in the rows with outcomes.
+
+        Raises
+        ------
+        BayesmixedError
+            If more than one effect varies.
+        """
+        if self.relatives is None:
+            return None
+        if self.random.size > 1:
+            raise BayesmixedError(
+                f"{listed(self.random.effects)} vary between groups of {self.random.name!r}, which "
+                "are correlated; what further outcomes say of them is worked out for one effect. "
+                "Use predict(), or refit with these rows."
+            )
+        known = np.zeros(self.count, dtype=bool)
+        known[self.index[self.index >= 0]] = True
+        return Following(self.relatives, known)
 
     def shift(self, effects: Floats) -> Floats:
         """What effects (..., group, effect) add to the predictor, shape (..., row)."""
@@ -148,6 +170,45 @@ def unknown_to_the_fit(*parts: Design) -> list[list[Newcomers]]:
         ):
             into.append(Newcomers(parameter, random, own, len(labels)))
     return found
+
+
+def in_series(
+    design: Design, parts: Sequence[Design], found: Sequence[Sequence[Newcomers]]
+) -> list[list[Newcomers]]:
+    """The same new groups, those that are times of series with what says how they are correlated.
+
+    Parameters
+    ----------
+    design : Design
+        Of the fit.
+    parts : sequence of Design
+        The tables.
+    found : sequence of sequence of Newcomers
+        As `unknown_to_the_fit` gives them.
+    """
+    frames = [part.table.frame for part in parts]
+    whole = pd.concat(frames, join="inner", ignore_index=True) if parts else pd.DataFrame()
+
+    def one(every: tuple[Newcomers, ...]) -> tuple[Newcomers, ...]:
+        first = every[0]
+        if not first.random.within:
+            return every
+        index = np.concatenate([each.random.groups.index for each in every])
+        random = replace(
+            first.random,
+            groups=replace(first.random.groups, index=index),
+            Z=np.concatenate([each.random.Z for each in every]),
+        )
+        spreads = [each.random.spreads for each in every if each.random.spreads is not None]
+        if spreads:
+            own = replace(spreads[0], index=np.concatenate([each.index for each in spreads]))
+            random = replace(random, spreads=own)
+        relatives = Relatives.following(design, whole, first.parameter, random)
+        return tuple(replace(each, relatives=relatives) for each in every)
+
+    return [list(each) for each in zip(*map(one, zip(*found, strict=True)), strict=True)] or [
+        [] for _ in parts
+    ]
 
 
 def centre(fit: Fit, rows: Design) -> dict[str, Floats]:

@@ -129,13 +129,13 @@ class Relatives:
         between = random.between
         if between is None or not new.any():
             return None
-        found = cls._numbered(design, rows, parameter, random, new)
+        found = cls._numbered(design, rows.table.frame, parameter, random, new)
         if between.series is None:
             covariance = design.spec.covariances[random.name]
             assert isinstance(covariance, KnownCovariance)
             parts = tuple(_known(covariance, random, found._keys(rows)))
         else:
-            parts = tuple(_series(design, rows, parameter, random, found.first))
+            parts = tuple(_series(design, rows.table.frame, parameter, random, found.first))
         covered = np.zeros(len(found.first) + 1, dtype=bool)
         for part in parts:
             covered[part.coming] = True
@@ -156,13 +156,49 @@ class Relatives:
         if random.between is None or random.between.series is None:
             return None
         series, every = random.between.series, np.ones(len(rows.y), dtype=bool)
-        found = cls._numbered(design, rows, parameter, random, every)
+        found = cls._numbered(design, rows.table.frame, parameter, random, every)
         frame, structure = rows.table.frame.iloc[found.first], series.structure
         if frame[structure.within].is_unique:
             # Times do not matter where every group is a series of its own.
             seen = design.table.frame.iloc[0]
             frame = frame.assign(**{n: seen[n] for n in structure.columns})
         return replace(found, parts=tuple(_independent(series, random, frame)))
+
+    @classmethod
+    def following(
+        cls, design: Design, frame: pd.DataFrame, parameter: str, random: RandomDesign
+    ) -> Relatives:
+        """New times of series: of those in the fit given these, of others as series of their own.
+
+        Parameters
+        ----------
+        design : Design
+            Of the fit.
+        frame : pandas.DataFrame
+            Rows, with the columns that say whose and when.
+        parameter : str
+        random : RandomDesign
+            The grouping, for these rows; its groups are in series.
+
+        Raises
+        ------
+        DataError
+            If nothing is known of the correlation with a visit, or a series changes its arm.
+        """
+        new = random.groups.index < 0
+        found = cls._numbered(design, frame, parameter, random, new)
+        parts = list(_series(design, frame, parameter, random, found.first))
+        rest = np.ones(len(found.first), dtype=bool)
+        for part in parts:
+            rest[part.coming] = False
+        others = np.flatnonzero(rest)
+        assert random.between is not None
+        series = random.between.series
+        assert series is not None
+        own = frame.iloc[found.first[others]]
+        for part in _independent(series, random, own) if len(others) else ():
+            parts.append(replace(part, coming=others[part.coming]))
+        return replace(found, parts=tuple(parts))
 
     @classmethod
     def again(cls, design: Design, parameter: str, random: RandomDesign) -> Relatives:
@@ -182,14 +218,14 @@ class Relatives:
     def _numbered(
         cls,
         design: Design,
-        rows: Design,
+        frame: pd.DataFrame,
         parameter: str,
         random: RandomDesign,
         new: NDArray[np.bool_],
     ) -> Relatives:
         """Tell new groups apart by their labels."""
         index = np.full(len(new), -1, dtype=np.intp)
-        keys = group_keys(random.groups.grouping, rows.table.frame)
+        keys = group_keys(random.groups.grouping, frame)
         index[new], labels = pd.factorize(keys[new])
         return cls(random, suffix(design, parameter), index, first_rows(index, len(labels)), ())
 
@@ -207,16 +243,16 @@ class Relatives:
         """What is expected of the effects, shape (chain, draw, new group, effect)."""
         seen = self._seen(fit)
         found = np.zeros((len(seen), len(self.first), self.random.size))
-        for part, some, weights, _ in self._given(fit):
+        for part, some, weights, _ in self.given_parts(fit):
             if part.seen.size:
                 for k in range(self.random.size):
                     found[some, part.coming, k] = seen[some][:, part.seen, k] @ weights
-        return self._whole(fit, found * self._scale(fit)[..., None])
+        return self._whole(fit, found * self.scale(fit)[..., None])
 
     def share(self, fit: Fit) -> Floats:
         """Variance that is left of effects with standard deviation 1, (chain, draw, new group)."""
         found = np.zeros((_draws(fit), len(self.first)))
-        for part, some, _, left in self._given(fit):
+        for part, some, _, left in self.given_parts(fit):
             found[some, part.coming] = np.diagonal(left, axis1=1, axis2=2)[:, None]
         return self._whole(fit, np.maximum(found, 0.0))
 
@@ -224,10 +260,10 @@ class Relatives:
         """Effects less what is expected of them, shape (chain, draw, new group, effect)."""
         z = rng.standard_normal((_draws(fit), len(self.first), self.random.size))
         found = np.zeros_like(z)
-        for part, some, _, left in self._given(fit):
+        for part, some, _, left in self.given_parts(fit):
             found[some, part.coming] = root(left)[:, None] @ z[some][:, part.coming]
         if self.random.spreads is not None:
-            return self._whole(fit, found * self._scale(fit)[..., None])
+            return self._whole(fit, found * self.scale(fit)[..., None])
         factor = root(covariance_of_effects(fit, self.random, self.tail))
         return self._whole(fit, found) @ factor.mT
 
@@ -246,7 +282,7 @@ class Relatives:
             return np.asarray(u)
         return np.asarray(u / self._spreads(fit)[:, random.spreads.index[random.first], None])
 
-    def _scale(self, fit: Fit) -> Floats:
+    def scale(self, fit: Fit) -> Floats:
         """What the effects of every new group are multiplied by, shape (draws, new groups) or 1."""
         own = self.random.spreads
         if own is None:
@@ -258,7 +294,7 @@ class Relatives:
         sd = fit.posterior[sd_name(self.tail, self.random.name)].to_numpy()
         return np.asarray(sd.reshape((-1, sd.shape[-1])))
 
-    def _given(self, fit: Fit) -> Iterator[tuple[_Part, slice, Floats, Floats]]:
+    def given_parts(self, fit: Fit) -> Iterator[tuple[_Part, slice, Floats, Floats]]:
         """Groups that are alike, and what `_Part.given` says of them."""
         for part in self.parts:
             for some, weights, left in part.given(fit):
@@ -281,7 +317,7 @@ def covariance_of_effects(fit: Fit, random: RandomDesign, tail: str = "") -> Flo
 
 
 def _series(
-    design: Design, rows: Design, parameter: str, random: RandomDesign, first: Integers
+    design: Design, frame: pd.DataFrame, parameter: str, random: RandomDesign, first: Integers
 ) -> Iterator[_Part]:
     """New times of series that are in the fit."""
     assert random.between is not None
@@ -289,10 +325,10 @@ def _series(
     assert series is not None
     structure = series.structure
     by = () if structure.by is None else (structure.by,)
-    check_columns((structure.within, *structure.columns, *by), rows.table.frame.columns)
+    check_columns((structure.within, *structure.columns, *by), frame.columns)
     own = next(r for r in design.predictors[parameter].random if r.name == random.name)
     before = design.table.frame.iloc[own.first]
-    after = rows.table.frame.iloc[first]
+    after = frame.iloc[first]
     subjects = pd.Index(after[structure.within].map(text_of).unique())
     known = subjects.get_indexer(pd.Index(before[structure.within].map(text_of)))
     at = np.flatnonzero(known >= 0)

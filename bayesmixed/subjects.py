@@ -235,12 +235,47 @@ def _relative(labels: Integers) -> Integers:
 
 
 def units(design: Design) -> dict[str, Groups]:
-    """What can be left out, by name: the groupings, and whose rows make a series."""
-    found = {g.name: g for g in design.groups}
-    if design.series is not None:
-        name = design.series.structure.within
+    """What can be left out, by name: the groupings, and whose rows make a series.
+
+    A process in the place of residuals is no grouping, as it has a value for each of their rows.
+    """
+    found = {g.name: g for g in design.groups if not g.grouping.is_process}
+    residual = design.spec.residual
+    whose = [] if residual is None else [residual.within]
+    whose += [r.within for p in design.predictors.values() for r in p.random if r.within]
+    for name in whose:
         found.setdefault(name, Groups.of(Grouping((name,)), design.table.frame))
     return found
+
+
+def need_apart(design: Design, groups: Groups, what: str, argument: str) -> None:
+    """Refuse groups that are correlated with each other through effects of other groups.
+
+    Parameters
+    ----------
+    design : Design
+    groups : Groups
+    what : str
+        What takes independent groups, as the beginning of a sentence.
+    argument : str
+        What names the groups.
+
+    Raises
+    ------
+    BayesmixedError
+        If a known matrix relates groups, or a series lies in several of these.
+    """
+    for random in (r for p in design.predictors.values() for r in p.random if r.between):
+        between = random.between
+        assert between is not None
+        if between.series is None:
+            design.need_unrelated(what)
+        elif parents(between.series.index[random.groups.index], groups.index) is None:
+            raise BayesmixedError(
+                f"{what} takes {groups.name}s that are independent of each other, but the series "
+                f"of one {random.within} ({random.name!r} is correlated within it) lie in several "
+                f'of them. Use {argument}="{random.within}", or predict().'
+            )
 
 
 def within(design: Design, outer: Integers) -> tuple[str, ...]:

@@ -344,6 +344,7 @@ def test_a_page_of_a_process_says_so_and_has_its_code(tmp_path):
     assert "A process of each subject over period is added" in words
     assert "from one process to another" not in words
     assert "each-process" not in {s.get("id") for s in page.named("section")}
+    assert "correlation-of-the-process" in {s.get("id") for s in page.named("section")}
 
 
 def test_code_of_groups_that_are_correlated_names_the_matrix():

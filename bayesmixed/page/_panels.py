@@ -78,13 +78,24 @@ def correlations(report: Report) -> list[Panel]:
     """Residual correlations of pairs of visits; none where the table has other rows."""
     if not {"mean", "eti95_lb", "eti95_ub"} <= set(report.table.columns) or len(report.table) > 60:
         return []
-    rows = estimates(report.table)
-    observed = report.table.get("observed", pd.Series(np.nan, report.table.index)).to_numpy()
-    rows = [
+    if "expected" in report.table:
+        names = {"expected": "mean", "expected_lb": "eti95_lb", "expected_ub": "eti95_ub"}
+        beside = report.table[[*names, "observed"]].rename(columns=names)
+        words = "correlation of Pearson residuals: 95 % of replicates (orange: observed)"
+        process = Panel.of(estimates(report.table), "correlation of the process", 0.0)
+        return [*_present(process), *_present(Panel.of(_with_observed(beside), words, 0.0))]
+    words = "correlation (orange: of the data's residuals)"
+    return _present(Panel.of(_with_observed(report.table), words, 0.0))
+
+
+def _with_observed(table: pd.DataFrame) -> list[Estimate]:
+    """Estimates, each with what was observed."""
+    rows = estimates(table)
+    observed = table.get("observed", pd.Series(np.nan, table.index)).to_numpy()
+    return [
         replace(row, raw=(float(o),)) if np.isfinite(o) else row
         for row, o in zip(rows, observed, strict=True)
     ]
-    return _present(Panel.of(rows, "correlation (orange: of the data's residuals)", 0.0))
 
 
 def replicates(report: Report) -> list[Panel]:

@@ -109,9 +109,10 @@ def sections(fit: Fit, units: Collection[str]) -> Iterator[Section]:
     if design.spec.link.name == "logit" and len(design.predictors) == 1:
         make = partial(reports.odds_ratios, fit)
         yield _section("Odds ratios", make, _panels.ratios, _panels.RATIOS_KEY)
-    if design.series is not None:
+    if design.series is not None or fit.spec.process is not None:
         make = partial(reports.residual_correlation, fit)
-        yield _section("Residual correlation", make, _panels.correlations)
+        title = "Residual correlation" if fit.spec.process is None else "Correlation of the process"
+        yield _section(title, make, _panels.correlations)
     yield from _every_unit(fit, units, synthesis)
     few = _fewer_draws(fit)
     make = partial(reports.check, few, seed=1)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -19,11 +18,12 @@ from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.groups import Groups, group_keys
 from bayesmixed.kriging import Kriging
-from bayesmixed.newcomers import Newcomers, centre, observed, unknown_to_the_fit
+from bayesmixed.linpred import LinearPredictor
+from bayesmixed.newcomers import Newcomers, centre, in_series, observed, unknown_to_the_fit
 from bayesmixed.places import check_once
 from bayesmixed.reports._predict import simulated
 from bayesmixed.rows import take
-from bayesmixed.update import Updated, update
+from bayesmixed.update import Left, Updated, drawn, reordered, update
 
 type Floats = NDArray[np.float64]
 type Index = NDArray[np.intp]
@@ -57,7 +57,7 @@ class Case:
     updated: Updated
 
     def eta(self, rows: Design, new: Sequence[Newcomers]) -> dict[str, Floats]:
-        """Linear predictors of rows, shape (sample, row)."""
+        """Linear predictors (sample, row); of a process without outcomes what is expected."""
         sizes, samples = self.fit.posterior.sizes, len(self.updated.draw)
         found = {}
         for name, value in centre(self.fit, rows).items():
@@ -67,9 +67,15 @@ class Case:
             found[each.parameter] = found[each.parameter] + each.shift(effects)
         return found
 
+    def _left(self) -> Iterator[tuple[Newcomers, Left]]:
+        """What is not known of a process in the rows to come."""
+        for each, left in zip(self.new[2], self.updated.left, strict=True):
+            if left is not None:
+                yield each, left
+
     def _continued(self, rng: np.random.Generator | None) -> Floats:
         """The future given the residuals of all visits so far, or what is expected of it."""
-        fit, (_, then) = _reordered(self.fit, self.updated.draw), self.past
+        fit, (_, then) = reordered(self.fit, self.updated.draw), self.past
         eta, before = (
             {n: v[None] for n, v in self.eta(rows, new).items()}
             for rows, new in ((self.later, self.new[2]), (then, self.new[1]))
@@ -82,9 +88,13 @@ class Case:
         """Expected outcomes of rows, shape (sample, row)."""
         if rows is self.later and self.fit.design.series is not None:
             return self._continued(None)
-        family = rows.family
-        found = family.evaluate(family.mean, self.eta(rows, new), rows.links, **rows.known)
-        return np.broadcast_to(found, (len(self.updated.draw), len(rows.y)))
+        shape = (len(self.updated.draw), len(rows.y))
+        eta = {n: v[None] for n, v in self.eta(rows, new).items()}
+        variance: dict[str, Floats] = {}
+        for each, left in self._left() if rows is self.later else ():
+            own = each.shift(left.variance) * each.random.Z[:, 0]
+            variance[each.parameter] = variance.get(each.parameter, 0.0) + own[None]
+        return np.broadcast_to(LinearPredictor(rows, eta, variance).mean()[0], shape)
 
     def draws(self, kind: str, rng: np.random.Generator) -> Floats:
         """The forecast, shape (sample, row)."""
@@ -93,20 +103,9 @@ class Case:
         if self.fit.design.series is not None:
             return self._continued(rng)
         eta = self.eta(self.later, self.new[2])
+        for each, left in self._left():
+            eta[each.parameter] = eta[each.parameter] + each.shift(left.off)
         return simulated(self.later, eta, (len(self.updated.draw), len(self.later.y)), rng)
-
-
-def _reordered(fit: Fit, draw: Index) -> Fit:
-    """The fit's draws, chains one after the other, in another order."""
-
-    def one(values: xr.DataArray) -> tuple[tuple[Any, ...], NDArray[Any]]:
-        whole = values.to_numpy()
-        return values.dims, whole.reshape((1, -1, *whole.shape[2:]))[:, draw]
-
-    posterior = xr.Dataset({str(n): one(v) for n, v in fit.posterior.data_vars.items()})
-    others = {n: c for n, c in fit.posterior.coords.items() if n not in ("chain", "draw")}
-    tree = xr.DataTree.from_dict({"posterior": posterior.assign_coords(others)})
-    return Fit(fit.design, tree)
 
 
 def keys_of(rows: Design, who: Groups) -> pd.Series[Any]:
@@ -185,8 +184,9 @@ def cases(
         then = take(before, np.flatnonzero(case[:first] == number))
         coming = take(later, rows)
         seen = take(fit.design, _seen(fit.design, who, keys_of(coming, who)))
-        new = unknown_to_the_fit(seen, then, coming)
-        updated = _updated(fit, then, new[1], own)
+        tables = (seen, then, coming)
+        new = in_series(fit.design, tables, unknown_to_the_fit(*tables))
+        updated = update(fit, then, new[1], own) if len(then.y) else drawn(fit, new[1], own)
         found.append(Case(fit, rows, (seen, then), coming, (new[0], new[1], new[2]), updated))
     return found
 
@@ -197,15 +197,6 @@ def _seen(design: Design, who: Groups, keys: pd.Series[Any]) -> Index:
         return _NONE
     wanted = pd.Index(who.labels).get_indexer(pd.Index(keys.unique()))
     return np.flatnonzero(np.isin(who.index, wanted[wanted >= 0]))
-
-
-def _updated(fit: Fit, rows: Design, new: Sequence[Newcomers], rng: np.random.Generator) -> Updated:
-    if len(rows.y):
-        return update(fit, rows, new, rng)
-    samples = fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"]
-    drawn = (each.draw(fit, rng) for each in new)
-    effects = tuple(u.reshape(samples, *u.shape[2:]) for u in drawn)
-    return Updated(np.arange(samples), effects, float(samples), -np.inf)
 
 
 def _connected(before: Design, later: Design, who: Groups) -> Index:

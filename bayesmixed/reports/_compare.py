@@ -19,7 +19,13 @@ from bayesmixed._errors import BayesmixedError, DataError, lookup
 from bayesmixed.fit import Fit
 from bayesmixed.groups import Groups
 from bayesmixed.plots import BLUE, GREY
-from bayesmixed.reports._loo import REFERENCES, further_references, is_discrete, left_out
+from bayesmixed.reports._loo import (
+    REFERENCES,
+    further_references,
+    integration_error,
+    is_discrete,
+    left_out,
+)
 from bayesmixed.reports._report import Report, convergence_caveats
 from bayesmixed.subjects import units
 
@@ -68,7 +74,8 @@ def compare(fits: Mapping[str, Fit], unit: str = "row") -> Report:
     """
     _check(fits)
     groups = _groups(fits, unit)
-    found = {name: left_out(fit, groups)[0] for name, fit in fits.items()}
+    both = {name: left_out(fit, groups) for name, fit in fits.items()}
+    found = {name: one for name, (one, _) in both.items()}
     table = _table(found)
     each = xr.concat([f.elpd_i for f in found.values()], pd.Index(list(found), name="model"))
     what = _what(fits, unit, groups)
@@ -88,7 +95,12 @@ def compare(fits: Mapping[str, Fit], unit: str = "row") -> Report:
         "difference to the best model and se_diff its standard error over units; weights are "
         "those of the mixture of the models that foretells best (stacking), not probabilities of "
         "being true. There are no intervals.",
-        (*caveats, *_caution(table, len(each[unit])), *_convergence(fits)),
+        (
+            *caveats,
+            *(f"{n}: {c}" for n, (_, draws) in both.items() for c in integration_error(draws)),
+            *_caution(table, len(each[unit])),
+            *_convergence(fits),
+        ),
         (
             *REFERENCES,
             *dict.fromkeys(r for f in fits.values() for r in further_references(f, groups)),

@@ -31,7 +31,7 @@ from bayesmixed.reports._report import Picture, Report, convergence_caveats
 from bayesmixed.reports._series import need_whole_series
 from bayesmixed.rows import take
 from bayesmixed.sample import generator
-from bayesmixed.subjects import units
+from bayesmixed.subjects import need_apart, units
 
 type Floats = NDArray[np.float64]
 type Index = NDArray[np.intp]
@@ -61,6 +61,10 @@ def forecast(
 
     With correlated residuals the future continues those of the patient's visits, in the fit and in
     the history (kriging, see `predict`), also in what is expected (``kind="mean"``).
+
+    So it is with a process in the place of residuals (counts, yes/no outcomes), whose values at the
+    visits are learnt from them. Its values to come are normal given these; ``kind="mean"`` averages
+    over what that leaves, and ``kind="outcome"`` draws a patient's together.
 
     Groups around the patient that are in the fit keep their effects; those that are not are new
     ones, and learn from all their patients in `history`. Otherwise every patient is forecast from
@@ -118,8 +122,8 @@ def forecast(
     [3, 3]
     """
     lookup(dict.fromkeys(_KINDS), kind, "kind of forecast")
-    fit.design.need_unrelated("A forecast")
     who = _patient(fit.design, group)
+    need_apart(fit.design, who, "A forecast", "group")
     if fit.design.series is not None:
         need_whole_series(fit.design, who.index, who.name, "group")
     later = fit.design.unobserved(future)
@@ -152,7 +156,7 @@ def forecast(
         f"Forecast by {who.name}",
         table,
         report,
-        _caption(label, who, before, later),
+        _caption(label, who, before, later) + _process(fit.design, kind),
         (
             *_caveats(table, khat, who.name, repeated, kind == "mean" and not is_yes_no),
             *beyond_the_data(fit, later),
@@ -175,7 +179,9 @@ def _patient(design: Design, group: str | None) -> Groups:
             "patient's own future; add (1 | patient) or residual=, or use predict()."
         )
     if group is None:
-        return max(every.values(), key=lambda g: len(g.labels))
+        times = {r.name for p in design.predictors.values() for r in p.random if r.within}
+        free = (g for name, g in every.items() if name not in times)
+        return max(free, key=lambda g: len(g.labels))
     return lookup(every, group, "grouping")
 
 
@@ -203,6 +209,21 @@ def _caption(label: str, who: Groups, before: Design, later: Design) -> str:
         f"{label}, of each {who.name} in the rows given, given the visits so far ({said}). "
         "Uncertainty of parameters and of effects is included. Posterior means and 95 % "
         "equal-tailed intervals, row by row."
+    )
+
+
+def _process(design: Design, kind: Kind) -> str:
+    """What is done with a process, or with effects of times, where there is no visit."""
+    every = (r for p in design.predictors.values() for r in p.random if r.within)
+    names = dict.fromkeys(
+        "the process" if r.is_process else f"the value of {r.name}" for r in every
+    )
+    if not names:
+        return ""
+    how = "averaged over" if kind == "mean" else "drawn together"
+    return (
+        f" At times without a visit {' and '.join(names)}, normal given those of all visits so "
+        f"far, {'are' if len(names) > 1 else 'is'} {how}."
     )
 
 
@@ -262,7 +283,8 @@ def _axis(design: Design, found: Sequence[Case], who: Groups, over: str | None) 
     tables = [d for case in found for d in (*case.past, case.later)]
     frame = pd.concat([d.table.frame for d in tables], ignore_index=True)
     patient = pd.concat([keys_of(d, who) for d in tables], ignore_index=True)
-    numbers = [n for n in sorted(predictor_columns(design)) if n in frame and is_numeric(frame[n])]
+    columns = sorted(predictor_columns(design) | set(design.spec.series))
+    numbers = [n for n in columns if n in frame and is_numeric(frame[n])]
     if over is not None:
         return lookup({n: n for n in numbers}, over, "numeric predictor")
     changing = [n for n in numbers if frame[n].groupby(patient).nunique().max() > 1]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesmixed.axes import Axis
 from bayesmixed.fit import Fit
 from bayesmixed.series import Series
 from bayesmixed.structure import dim_of
@@ -19,10 +20,45 @@ from bayesmixed.structure import dim_of
 type Floats = NDArray[np.float64]
 
 FEWEST_PAIRS = 3
-
+MOST_VISITS = 12
+LAG = "lag"
 
 type Where = tuple[int, tuple[NDArray[np.intp], NDArray[np.intp]]]
 type Rows = dict[tuple[Any, ...], Where]
+
+
+def in_lags(axis: Axis) -> bool:
+    """Whether an axis has too many visits for pairs of them, or places in space."""
+    return axis.size > MOST_VISITS or len(axis.structure.columns) > 1
+
+
+def rows_of(series: Series, times: Floats) -> Rows:
+    """What the table has a row for, by arm and, of a product, by factor."""
+    if len(series.axes) == 1:
+        (axis,) = series.axes
+        return by_lag(series, times) if in_lags(axis) else by_pair(series, times)
+    found: Rows = {}
+    for k, axis in enumerate(series.axes):
+        way, mark = (by_lag, (LAG,)) if in_lags(axis) else (by_pair, ())
+        if axis.size > 1:
+            own = way(series, times, k)
+            found |= {(arm, axis.name, *mark, *key): at for (arm, *key), at in own.items()}
+    return found
+
+
+def levels_of(series: Series) -> list[str]:
+    """Names of the table's levels."""
+    if len(series.axes) > 1:
+        return ["arm", "factor", "visit", "other"]
+    return ["arm", "lag"] if in_lags(series.axes[0]) else ["arm", "visit", "other"]
+
+
+def subject_of(series: Series) -> str:
+    """Whose residuals they are, and where two of them differ."""
+    if len(series.axes) == 1:
+        return f"{series.structure.within} at two visits"
+    names = " or two of ".join(axis.name for axis in series.axes)
+    return f"{series.structure.within} at two of {names}, the other being the same"
 
 
 def times_of(series: Series) -> Floats:

@@ -20,7 +20,7 @@ from bayesmixed._errors import BayesmixedError, DataError, listed, lookup
 from bayesmixed.data import Table
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
-from bayesmixed.group_likelihood import group_log_likelihood
+from bayesmixed.group_likelihood import group_likelihood, group_log_likelihood
 from bayesmixed.groups import Groups
 from bayesmixed.linpred import linear_predictor
 from bayesmixed.plots import BLUE, GREY, ORANGE
@@ -32,12 +32,15 @@ from bayesmixed.subjects import units
 _MAX_VALUES = 10_000_000
 _FEW_UNITS = 100
 _MOST_LABELS = 60
+# Square of the relative error of a likelihood, where correcting for it does no longer do.
+_ROUGH = 0.1
 
 REFERENCES = (
     "Vehtari, Gelman & Gabry (2017), Statistics and Computing 27:1413-1432.",
     "Vehtari, Simpson, Gelman, Yao & Gabry (2024), Journal of Machine Learning Research 25(72).",
 )
 GROUP_REFERENCE = "Merkle, Furr & Rabe-Hesketh (2019), Psychometrika 84:802-829."
+PROCESS_REFERENCE = "Durbin & Koopman (1997), Biometrika 84:669-684."
 SERIES_REFERENCE = "Bürkner, Gabry & Vehtari (2021), Computational Statistics 36:1243-1261."
 
 
@@ -66,7 +69,8 @@ def loo(fit: Fit, unit: str = "row", refits: Mapping[Any, Fit] | None = None) ->
     Report
         A row a unit: ``n`` rows, ``elpd``, ``p_loo`` (how far having seen the unit helps to
         foretell it) and ``k_hat``, which tells whether the reweighting can be trusted. The elpd of
-        all units is the sum of the column. ``draws`` has ``log_likelihood`` of the groups. That of
+        all units is the sum of the column. ``draws`` has ``log_likelihood`` of the groups, and with
+        a process, which is averaged over by importance sampling [4]_, its error ``mcse``. That of
         rows is `Fit.with_log_likelihood`'s, but with ``residual=``, where rows have none of their
         own and that method raises.
 
@@ -84,6 +88,7 @@ def loo(fit: Fit, unit: str = "row", refits: Mapping[Any, Fit] | None = None) ->
     .. [1] Vehtari, Gelman & Gabry (2017), Stat. Comput. 27:1413, eq. 10.
     .. [2] Merkle, Furr & Rabe-Hesketh (2019), Psychometrika 84:802, eq. 10.
     .. [3] Bürkner, Gabry & Vehtari (2021), Comput. Stat. 36:1243, section 2.
+    .. [4] Durbin & Koopman (1997), Biometrika 84:669.
 
     Examples
     --------
@@ -119,7 +124,12 @@ def loo(fit: Fit, unit: str = "row", refits: Mapping[Any, Fit] | None = None) ->
         f"from all other data by the same model{seen}. Higher is better. Effective number of "
         f"parameters p_loo {found.p:.1f}. There are no intervals: each value is one expectation "
         "over the posterior.",
-        (*reliability(found, unit), *_scope(fit, groups), *convergence_caveats(fit)),
+        (
+            *reliability(found, unit),
+            *integration_error(draws),
+            *_scope(fit, groups),
+            *convergence_caveats(fit),
+        ),
         (*REFERENCES, *further_references(fit, groups)),
         {
             "khat": partial(_picture_k, table, found.good_k),
@@ -144,8 +154,12 @@ def left_out(fit: Fit, groups: Groups | None) -> tuple[ELPDDataLOO, xr.Dataset]:
     """ArviZ's value for the units, and the draws that it is made of."""
     efficiency = relative_efficiency(fit)
     if groups is not None:
-        values = group_log_likelihood(fit, groups)
-        return _smoothed([values], efficiency), xr.Dataset({"log_likelihood": values})
+        values = group_likelihood(fit, groups)
+        log_p = values["log_likelihood"]
+        if "mcse" in values:
+            # What counts is 1/p: an error of p raises its mean by the square of its size.
+            log_p = log_p + values["mcse"] ** 2
+        return _smoothed([log_p], efficiency), values
     fit.design.need_rows("Leaving out rows")
     count = fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"]
     blocks = row_blocks(fit.design, max(1, _MAX_VALUES // count))
@@ -269,15 +283,49 @@ def reliability(found: ELPDDataLOO, unit: str) -> tuple[str, ...]:
     return tuple(caveats)
 
 
+def integration_error(draws: xr.Dataset) -> tuple[str, ...]:
+    """What Monte Carlo error the integration over a process leaves, in words.
+
+    A unit's elpd is minus the log of the mean of 1/p over draws, so the errors of p in each of them
+    count by their share in that mean.
+    """
+    if "mcse" not in draws:
+        return ()
+    error, values = draws["mcse"], draws["log_likelihood"]
+    name = str(error.dims[-1])
+    numbers = -values.to_numpy()
+    share = np.exp(numbers - logsumexp(numbers, axis=(0, 1), keepdims=True))
+    squares = error.to_numpy() ** 2
+    total = np.sqrt((share**2 * squares).sum())
+    found = [
+        "The process was integrated out by importance sampling in every draw, which leaves the "
+        f"elpd of all units with a Monte Carlo error of {total:.2g}."
+    ]
+    rough = error[name].to_numpy()[(share * squares).sum(axis=(0, 1)) > _ROUGH]
+    if len(rough):
+        found.append(
+            f"In {len(rough):,} units that integration is rough, so that their elpd is not to be "
+            f"trusted: {listed(rough)}."
+        )
+    return tuple(found)
+
+
 def _words(fit: Fit, groups: Groups | None) -> tuple[str, str]:
     if groups is not None and groups.name not in {g.name for g in fit.design.groups}:
-        return f"all rows of one {groups.name} together", ""
+        inside = [r.name for p in fit.design.predictors.values() for r in p.random if r.within]
+        over = f", averaged over {' and '.join(dict.fromkeys(inside))}" if inside else ""
+        return f"all rows of one {groups.name} together", over
     if groups is not None:
         return f"all rows of one {groups.name} together", (
             ", with the group's effects (and those of groups inside it) integrated over the "
             "population of groups"
         )
-    known = [f"the effects of its own {g.name}" for g in fit.design.groups]
+    known = [
+        "its own value of the process"
+        if g.grouping.is_process
+        else f"the effects of its own {g.name}"
+        for g in fit.design.groups
+    ]
     if fit.design.series is not None:
         known.append(f"the other rows of its own {fit.design.series.structure.within}")
     return "one row", f", given {' and '.join(known)}" if known else ""
@@ -296,7 +344,8 @@ def _scope(fit: Fit, groups: Groups | None) -> list[str]:
 def further_references(fit: Fit, groups: Groups | None) -> tuple[str, ...]:
     """On what is left out, besides `REFERENCES`."""
     if groups is not None:
-        return (GROUP_REFERENCE,)
+        related = any(r.within for p in fit.design.predictors.values() for r in p.random)
+        return (GROUP_REFERENCE, *((PROCESS_REFERENCE,) if related else ()))
     return () if fit.design.series is None else (SERIES_REFERENCE,)
 
 
