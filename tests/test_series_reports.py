@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -127,3 +128,22 @@ def test_clusters_that_cut_series_are_refused():
     report = bm.shrinkage(fit, "visit")
     assert report.table["reliability"].isna().all()
     assert any("reliability is left out" in c for c in report.caveats)
+
+
+def test_correlations_of_each_arm_have_a_picture_of_their_own():
+    data = bm.datasets.load("antidepressant")
+    visits = bm.Unstructured(time="week", within="patient", by="arm")
+    report = bm.residual_correlation(
+        from_priors(bm.Model("change ~ factor(week) * arm", data, residual=visits), 20)
+    )
+    assert list(report.pictures)[:2] == ["matrix placebo", "matrix drug"]
+    table = report.table.xs("drug", level="arm")
+    ax = report.plot("matrix drug")
+    shown = np.asarray(ax.images[0].get_array())
+    assert shown[0, 1] == pytest.approx(table.loc[(1, 2), "observed"])
+    assert shown[1, 0] == pytest.approx(table.loc[(1, 2), "mean"])
+    # Nothing of the picture is cut off at the left.
+    figure = ax.get_figure(root=True)
+    figure.canvas.draw()
+    assert ax.get_tightbbox(figure.canvas.get_renderer()).x0 >= 0
+    plt.close(figure)

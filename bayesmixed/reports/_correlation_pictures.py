@@ -93,7 +93,7 @@ def _cells(
     if ax is None:
         side = max((0.42 if many else 0.65) * size, 3.2)
         wide = 0.08 * max(map(len, names))
-        figure = (1.4 + side + wide, 0.7 + side + (wide if _is_long(names) else 0.0))
+        figure = (1.9 + side + wide, 0.7 + side + (wide if _is_long(names) else 0.0))
         _, ax = plt.subplots(figsize=figure, layout="constrained")
     image = ax.imshow(shown, cmap="RdBu_r", vmin=-1, vmax=1)
     for (i, j), text in texts.items():

@@ -70,7 +70,8 @@ def residual_correlation(fit: Fit) -> Report:
         product rows (arm, factor, visit, other), where ``visit`` is ``"lag"`` beyond 12 visits.
         Pictures: ``matrix`` (up to 12 visits; above the diagonal observed, below fitted), of a
         product one for each factor, by its column, and ``cells`` (up to 24 pairs of an outcome
-        and a visit), where an observed pattern that is no product shows; ``correlogram`` and
+        and a visit), where an observed pattern that is no product shows; with ``by=`` one of each
+        for each arm, such as ``matrix drug``; ``correlogram`` and
         ``semivariogram`` (half the mean square of the difference of two standardised residuals by
         their distance, over the fitted 1 - correlation), which is the clearer one where times are
         irregular, of a product over its second factor.
@@ -137,7 +138,10 @@ def residual_correlation(fit: Fit) -> Report:
     frame.index = frame.index.set_names(levels_of(series))
     if series.structure.by is None:
         frame = frame.droplevel("arm")
-    shown = _matrices(series, times, frame, mean, pairs) if len(series.arms) == 1 else {}
+    shown: dict[str, Picture] = {}
+    for k, arm in enumerate(series.arms):
+        own = frame if series.structure.by is None else pd.DataFrame(frame.xs(arm, level="arm"))
+        shown |= _matrices(series, times, own, mean[k], pairs, k)
     within = subject_of(series)
     return Report(
         "Residual correlation",
@@ -161,17 +165,18 @@ def residual_correlation(fit: Fit) -> Report:
 
 
 def _matrices(
-    series: Series, times: Floats, table: pd.DataFrame, mean: Floats, pairs: Pairs
+    series: Series, times: Floats, table: pd.DataFrame, mean: Floats, pairs: Pairs, arm: int
 ) -> dict[str, Picture]:
-    """Pictures of matrices: of visits, or of each factor's and of both together."""
+    """Pictures of an arm's matrices: of visits, or of each factor's and of both together."""
     found: dict[str, Picture] = {}
+    of = "" if series.structure.by is None else f" {series.arms[arm]}"
     for name, axis, labels, (own, observed) in squares(series, table, "mean", "observed"):
-        found[name] = partial(matrix, axis.name, labels, own, observed)
+        found[name + of] = partial(matrix, axis.name + of, labels, own, observed)
     if len(series.axes) > 1 and len(times) <= _MOST_CELLS:
         cells = range(len(times))
-        seen = np.array([[pairs.correlation(0, (i, j)) for j in cells] for i in cells])
+        seen = np.array([[pairs.correlation(arm, (i, j)) for j in cells] for i in cells])
         name = ", ".join(axis.name for axis in series.axes)
-        found["cells"] = partial(matrix, name, _cells(series, times), mean[0], seen)
+        found[f"cells{of}"] = partial(matrix, name + of, _cells(series, times), mean, seen)
     return found
 
 
