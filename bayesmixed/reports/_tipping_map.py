@@ -74,7 +74,7 @@ def _panel(grid: pd.DataFrame, tips: xr.DataArray, probability: float, ax: Axes)
     at = line["reference delta"].to_numpy()
     if not line.isnull().all():
         label = f"tipping line, probability {probability:g}"
-        ax.plot(at, line, color=ORANGE, linewidth=2, label=label)
+        ax.plot(at, line, ".-", color=ORANGE, linewidth=2, label=label)
     if x[0] <= 0 <= x[-1] and y[0] <= 0 <= y[-1]:
         ax.plot(0, 0, "o", mfc="white", mec=BLACK, markersize=6, label="missing at random")
     ax.set_xlim(x[0], x[-1])
