@@ -151,14 +151,19 @@ def _beside(rotation: Rotation) -> tuple[Any, Any, Any]:
     model, random = pm.modelcontext(None), rotation.random
     turned: Any = 0.0
     rows: Any = 0.0
+    # What takes fewer multiplications: from their effects, or from their sums within groups.
+    narrow = sum(Z.shape[1] for Z in rotation.Z) < len(rotation.y)
     for other, Z in zip(rotation.beside, rotation.Z, strict=True):
         u, name = model[f"u_{other.name}"], other.name
-        turned = turned + pm.Data(f"rotated_Z_{name}", Z) @ u.ravel()
+        if narrow:
+            turned = turned + pm.Data(f"rotated_Z_{name}", rotation.way @ Z) @ u.ravel()
         own = pm.Data(f"rows_of_{name}", other.groups.index.astype("int32"))
         rows = rows + (u[own] * pm.Data(f"multipliers_of_{name}", other.Z)).sum(axis=-1)
     index = pm.Data("rotated_index", random.groups.index.astype("int32"))
     share = pm.Data("rotated_share", random.Z[:, 0] / rotation.scale[random.groups.index])
     sums = pt.inc_subtensor(pt.zeros_like(model["eigenvalues"])[index], share * rows)
+    if not narrow:
+        turned = pm.Data("rotated_way", rotation.way) @ sums
     return turned, sums, rows - share * sums[index]
 
 
@@ -202,6 +207,7 @@ class _Effects:
             return turned.divide(found[_SUMS], sd, free, rng)
         off = turned.y - found["beta"] @ turned.X.T if "beta" in found else turned.y
         for other, Z in zip(turned.beside, turned.Z, strict=True):
-            off = off - found[f"u_{other.name}"].reshape(len(sd), -1) @ Z.T
+            effects = found[f"u_{other.name}"].reshape(len(sd), -1)
+            off = off - (Z @ effects.T).T @ turned.way.T
         off = np.broadcast_to(off, (len(sd), len(turned.y)))
         return (turned.draw(off, sd, sigma, rng),)

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from bayesmixed.design import Design
 from bayesmixed.groups import parents
@@ -48,8 +49,10 @@ class Rotation:
         Square root of the diagonal of D.
     X, y : array, shape (groups, terms) and (groups,)
         Population design and outcome, less the offset, in the directions of the groups.
-    Z : tuple of array, shape (groups, groups of the other grouping * effects)
-        The same for each of the other groupings.
+    Z : tuple of sparse matrix, shape (groups, groups of the other grouping * effects)
+        The same for each of the other groupings, but group by group; `way` takes it further.
+    way : array, shape (groups, groups)
+        From sums over the rows of a group, over the root of their number, to the directions.
     rest_X, rest_y : array, shape (terms + 1 or less, terms) and such
         What has the same sums of squares and products as all other directions; beside other
         groupings the rows less their part in the directions of the groups.
@@ -64,7 +67,8 @@ class Rotation:
     scale: Floats
     X: Floats
     y: Floats
-    Z: tuple[Floats, ...]
+    Z: tuple[csr_array, ...]
+    way: Floats
     rest_X: Floats
     rest_y: Floats
     others: int
@@ -203,22 +207,21 @@ def _turned(
         "scale": scale,
         "X": turned[:, :-1],
         "y": turned[:, -1],
-        "Z": tuple(way @ (_sums(random, r) / scale[:, None]) for r in beside),
+        "Z": tuple(_sums(random, r, scale) for r in beside),
+        "way": way,
         "rest_X": rest[:, :-1],
         "rest_y": rest[:, -1],
         "others": others,
     }
 
 
-def _sums(random: RandomDesign, other: RandomDesign) -> Floats:
-    """Z' of one grouping times Z of another, shape (groups, other groups * effects)."""
-    count, size = len(other.groups.labels), other.size
-    place = random.groups.index * count + other.groups.index
-    sums = [
-        np.bincount(place, random.Z[:, 0] * z, minlength=len(random.groups.labels) * count)
-        for z in other.Z.T
-    ]
-    return np.stack(sums, axis=1).reshape(len(random.groups.labels), count * size)
+def _sums(random: RandomDesign, other: RandomDesign, scale: Floats) -> csr_array:
+    """Z' of one grouping times Z of another, over the root of the groups' numbers of rows."""
+    index, size = random.groups.index, other.size
+    values = (random.Z / scale[index, None] * other.Z).ravel()
+    columns = (other.groups.index[:, None] * size + np.arange(size)).ravel()
+    shape = (len(scale), len(other.groups.labels) * size)
+    return csr_array((values, (np.repeat(index, size), columns)), shape=shape)
 
 
 def rotated(design: Design) -> RandomDesign | None:
