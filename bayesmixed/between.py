@@ -71,11 +71,6 @@ class Between:
         phi = posterior[self.share].to_numpy()[..., None, None]
         return np.asarray(1 - phi + phi * self.variance)
 
-    def among(self, K: Floats, posterior: xr.Dataset, draws: slice) -> Floats:
-        """The covariance of groups in some draws where it is mixed, shape (draws, n, n)."""
-        phi = posterior[self.share].to_numpy().ravel()[draws, None, None]
-        return np.asarray((1 - phi) * np.eye(len(K)) + phi * K)
-
     @property
     def relates(self) -> bool:
         """Whether any two groups are correlated."""

@@ -86,7 +86,8 @@ def build_model(
                 eta[parameter.name] = _constant(design, parameter, priors)
         if design.series is None and out:
             # The outcome is stated by `rotated_density`.
-            factor_of(out[0], "", priors)
+            for random in out:
+                factor_of(random, "", priors)
         elif design.series is None:
             _likelihood(design, eta)
         else:

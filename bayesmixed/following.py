@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesmixed.fit import Fit
+from bayesmixed.kin import Part, draws_of
 from bayesmixed.names import sd_name
 from bayesmixed.relatives import Relatives
 
@@ -56,7 +57,7 @@ class Following:
     def loadings(self, fit: Fit) -> Floats:
         """What the numbers of times with outcomes are multiplied by, (draws, these, these)."""
         place = np.cumsum(self.known) - 1
-        found = np.zeros((_draws(fit), self.size, self.size))
+        found = np.zeros((draws_of(fit), self.size, self.size))
         for some, coming, h, root in self._roots(fit):
             at = place[coming[:, :h]]
             for own, scale in zip(at, self._scale(fit, some, coming), strict=True):
@@ -88,12 +89,15 @@ class Following:
 
     def _roots(self, fit: Fit) -> Iterator[tuple[slice, Integers, int, Floats]]:
         """Some draws, times of series that are alike, how many have outcomes, and the root."""
-        for part, some, _, left in self.relatives.given_parts(fit):
+        for part in self.relatives.parts:
+            # Series are never mixed with independence.
+            assert isinstance(part, Part)
             patterns, whose = np.unique(self.known[part.coming], axis=0, return_inverse=True)
-            for k, pattern in enumerate(patterns):
-                order = np.argsort(~pattern, kind="stable")
-                coming = part.coming[whose.ravel() == k][:, order]
-                yield some, coming, int(pattern.sum()), _root(left[:, order[:, None], order])
+            for some, _, left in part.given(fit):
+                for k, pattern in enumerate(patterns):
+                    order = np.argsort(~pattern, kind="stable")
+                    coming = part.coming[whose.ravel() == k][:, order]
+                    yield some, coming, int(pattern.sum()), _root(left[:, order[:, None], order])
 
     def sds(self, fit: Fit) -> Floats:
         """Standard deviations at all times, shape (draws, times)."""
@@ -117,7 +121,3 @@ def _root(G: Floats) -> Floats:
     except np.linalg.LinAlgError:
         largest = np.diagonal(G, axis1=-2, axis2=-1).max(axis=-1, initial=1e-300)
         return np.linalg.cholesky(G + _JITTER * largest[:, None, None] * np.eye(G.shape[-1]))
-
-
-def _draws(fit: Fit) -> int:
-    return int(fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"])

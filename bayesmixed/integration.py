@@ -26,7 +26,7 @@ from bayesmixed.program import (
     population,
     sorting,
 )
-from bayesmixed.rotation import rotated
+from bayesmixed.rotation import rotated, twin
 
 type Floats = NDArray[np.float64]
 type Marginalize = Literal["auto", True, False]
@@ -35,6 +35,10 @@ type Marginalize = Literal["auto", True, False]
 # 3,000 groups a gradient took 7.5 ms on two cores of a server.
 _MANY = 1000
 _SPEED = 2e10
+_ADVICE = (
+    " A normal outcome with one sd, where one effect varies between these groups, has them "
+    "integrated out for one such grouping."
+)
 
 
 def chain(design: Design) -> tuple[RandomDesign, ...]:
@@ -43,11 +47,13 @@ def chain(design: Design) -> tuple[RandomDesign, ...]:
     The one with the most groups, and those around it that lie in one another. The effects of
     groupings that cross them are sampled. Where residuals are correlated, rows of a series belong
     together, and the first is the grouping with the most groups among those that hold whole series.
-    A known covariance between groups stands alone (see `rotation`).
+    Of groupings with a known covariance it is one, and independent effects of the same groups (see
+    `rotation`).
     """
     turned = rotated(design)
     if turned is not None:
-        return (turned,)
+        other = twin(design)
+        return (turned,) if other is None else (turned, other)
     predictor = design.predictors[design.family.parameters[0].name]
     independent = [r for r in predictor.random if r.between is None]
     # Beside groups that are correlated all effects are sampled, unless residuals are too.
@@ -89,8 +95,8 @@ def choose_integrated(
     if marginalize is True and design.spec.covariances and rotated(design) is None:
         raise BayesmixedError(
             "marginalize=True: effects of groups that are correlated (covariances=) are sampled, "
-            "unless the outcome is normal with one sd, the covariance known, and one effect of one "
-            'grouping varies. Use marginalize="auto".'
+            "unless the outcome is normal with one sd, the covariance known, and one effect varies "
+            'between the groups. Use marginalize="auto".'
         )
     if marginalize is True and exact and predictor.random and not levels:
         raise BayesmixedError(
@@ -113,17 +119,23 @@ def choose_integrated(
 
 def dense_notes(design: Design, integrated: Collection[str]) -> tuple[str, ...]:
     """What large known covariances cost where effects are sampled."""
-    found = []
+    other, found = twin(design), []
+    summed = other is not None and other.name in integrated
     for random in design.predictors[design.family.parameters[0].name].random:
         known = None if random.between is None else random.between.known
-        if known is None or random.name in integrated or len(known) <= _MANY:
+        exact = random.name in integrated and not summed
+        if known is None or exact or len(known) <= _MANY:
             continue
+        if random.name in integrated:
+            assert other is not None
+            what, advice = f"the sums of their effects and those of {other.name!r} are", ""
+        else:
+            what, advice = "their effects are", _ADVICE
         found.append(
             f"The covariance of {len(known):,} groups of {random.name!r} is a dense matrix, and "
-            f"their effects are sampled: each gradient goes through its {known.size / 1e6:.0f} "
+            f"{what} sampled: each gradient goes through its {known.size / 1e6:.0f} "
             f"million numbers twice, some {16e3 * known.size / _SPEED:.1f} ms, and NUTS takes "
-            "hundreds of thousands of them. A normal outcome with one sd, where one effect of this "
-            "grouping alone varies, has them integrated out."
+            f"hundreds of thousands of them.{advice}"
         )
     return tuple(found)
 

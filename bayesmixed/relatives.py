@@ -12,72 +12,28 @@ prediction of breeding values (Henderson 1975, Biometrics 31:423), in every draw
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from numpy.typing import NDArray
 
 from bayesmixed.between import Between
-from bayesmixed.conditional import regression, root
+from bayesmixed.conditional import root
 from bayesmixed.data import check_columns
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.groups import first_rows, group_keys
+from bayesmixed.kin import Matrices, MixedPart, Part, draws_of
 from bayesmixed.known import KnownCovariance, text_of
 from bayesmixed.names import sd_name, suffix
-from bayesmixed.places import Places, alike, continued, correlations, in_runs
+from bayesmixed.places import Places, alike, continued, correlations
 from bayesmixed.predictor import RandomDesign
 from bayesmixed.series import Series
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.intp]
-type Matrices = Callable[[xr.Dataset, slice], Floats]
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Groups whose correlations are alike in a draw.
-
-    Parameters
-    ----------
-    seen : array of int, shape (sets, seen)
-        Positions among the groups of the fit.
-    coming : array of int, shape (sets, coming)
-        Positions among the new groups.
-    matrices : callable, optional
-        From a posterior and some of its draws to their correlations, those seen first; shape
-        (draws, n, n).
-    same : array, shape (n, n), optional
-        Instead, where they are the same in all draws.
-    """
-
-    seen: Integers
-    coming: Integers
-    matrices: Matrices | None = None
-    same: Floats | None = None
-
-    def given(self, fit: Fit) -> Iterator[tuple[slice, Floats, Floats]]:
-        """Some draws, weights of the groups seen in them, and the covariance that is left.
-
-        Of arrays with one draw instead, where all draws have the same.
-        """
-        if self.same is not None:
-            yield slice(None), *self._once
-            return
-        assert self.matrices is not None
-        m, count = self.seen.shape[1] + self.coming.shape[1], len(self.coming)
-        for some in in_runs(_draws(fit), m * (m + count)):
-            P = self.matrices(fit.posterior, some)
-            yield some, *regression(P, self.coming.shape[1])
-
-    @cached_property
-    def _once(self) -> tuple[Floats, Floats]:
-        assert self.same is not None
-        return regression(self.same[None], self.coming.shape[1])
 
 
 @dataclass(frozen=True)
@@ -94,14 +50,14 @@ class Relatives:
         Number of each row's new group; -1 where it has none.
     first : array of int, shape (new groups,)
         A row of each.
-    parts : tuple of _Part
+    parts : tuple of Part or MixedPart
     """
 
     random: RandomDesign
     tail: str
     index: Integers
     first: Integers
-    parts: tuple[_Part, ...]
+    parts: tuple[Part | MixedPart, ...]
 
     @classmethod
     def given(
@@ -243,25 +199,23 @@ class Relatives:
         """What is expected of the effects, shape (chain, draw, new group, effect)."""
         seen = self._seen(fit)
         found = np.zeros((len(seen), len(self.first), self.random.size))
-        for part, some, weights, _ in self.given_parts(fit):
+        for part in self.parts:
             if part.seen.size:
-                for k in range(self.random.size):
-                    found[some, part.coming, k] = seen[some][:, part.seen, k] @ weights
+                found[:, part.coming] = part.mean(fit, seen)
         return self._whole(fit, found * self.scale(fit)[..., None])
 
     def share(self, fit: Fit) -> Floats:
         """Variance that is left of effects with standard deviation 1, (chain, draw, new group)."""
-        found = np.zeros((_draws(fit), len(self.first)))
-        for part, some, _, left in self.given_parts(fit):
-            found[some, part.coming] = np.diagonal(left, axis1=1, axis2=2)[:, None]
+        found = np.zeros((draws_of(fit), len(self.first)))
+        for part in self.parts:
+            found[:, part.coming] = part.share(fit)[:, None]
         return self._whole(fit, np.maximum(found, 0.0))
 
     def draw(self, fit: Fit, rng: np.random.Generator) -> Floats:
         """Effects less what is expected of them, shape (chain, draw, new group, effect)."""
-        z = rng.standard_normal((_draws(fit), len(self.first), self.random.size))
-        found = np.zeros_like(z)
-        for part, some, _, left in self.given_parts(fit):
-            found[some, part.coming] = root(left)[:, None] @ z[some][:, part.coming]
+        found = np.zeros((draws_of(fit), len(self.first), self.random.size))
+        for part in self.parts:
+            found[:, part.coming] = part.draw(fit, self.random.size, rng)
         if self.random.spreads is not None:
             return self._whole(fit, found * self.scale(fit)[..., None])
         factor = root(covariance_of_effects(fit, self.random, self.tail))
@@ -294,12 +248,6 @@ class Relatives:
         sd = fit.posterior[sd_name(self.tail, self.random.name)].to_numpy()
         return np.asarray(sd.reshape((-1, sd.shape[-1])))
 
-    def given_parts(self, fit: Fit) -> Iterator[tuple[_Part, slice, Floats, Floats]]:
-        """Groups that are alike, and what `_Part.given` says of them."""
-        for part in self.parts:
-            for some, weights, left in part.given(fit):
-                yield part, some, weights, left
-
     def _whole(self, fit: Fit, values: Floats) -> Floats:
         return np.asarray(values.reshape((*_sizes(fit), *values.shape[1:])))
 
@@ -318,7 +266,7 @@ def covariance_of_effects(fit: Fit, random: RandomDesign, tail: str = "") -> Flo
 
 def _series(
     design: Design, frame: pd.DataFrame, parameter: str, random: RandomDesign, first: Integers
-) -> Iterator[_Part]:
+) -> Iterator[Part]:
     """New times of series that are in the fit."""
     assert random.between is not None
     series = random.between.series
@@ -340,15 +288,15 @@ def _series(
     past = Places(known[at].astype(np.intp), past.arm, past.times)
     coming = Places(new[to].astype(np.intp), coming.arm, coming.times)
     for each in continued(series, past, coming, after.iloc[to]):
-        yield _Part(at[each.seen], to[each.coming], _within(series, random, each.arm, each.times))
+        yield Part(at[each.seen], to[each.coming], _within(series, random, each.arm, each.times))
 
 
-def _independent(series: Series, random: RandomDesign, frame: pd.DataFrame) -> Iterator[_Part]:
+def _independent(series: Series, random: RandomDesign, frame: pd.DataFrame) -> Iterator[Part]:
     """Series of groups, a row each, of which nothing was seen."""
     places = Places.of(series, frame)
     none = Places(places.who[:0], places.arm[:0], places.times[:0])
     for each in alike(none, places):
-        yield _Part(each.seen, each.coming, _within(series, random, each.arm, each.times))
+        yield Part(each.seen, each.coming, _within(series, random, each.arm, each.times))
 
 
 def _within(series: Series, random: RandomDesign, arm: int, times: Floats) -> Matrices:
@@ -359,7 +307,7 @@ def _within(series: Series, random: RandomDesign, arm: int, times: Floats) -> Ma
 
 def _known(
     covariance: KnownCovariance, random: RandomDesign, keys: list[object]
-) -> Iterator[_Part]:
+) -> Iterator[Part | MixedPart]:
     """Groups that a known matrix relates to those of the fit."""
     place = {label: i for i, label in enumerate(covariance.labels)}
     coming = np.flatnonzero([text_of(key) in place for key in keys])
@@ -373,17 +321,12 @@ def _known(
     yield _among(random.between, K, seen[None], coming[None])
 
 
-def _among(between: Between, K: Floats, seen: Integers, coming: Integers) -> _Part:
+def _among(between: Between, K: Floats, seen: Integers, coming: Integers) -> Part | MixedPart:
     """Groups whose known covariance is K, those seen first."""
     if not between.mixed:
-        return _Part(seen, coming, same=K)
-    return _Part(seen, coming, partial(between.among, K))
+        return Part(seen, coming, same=K)
+    return MixedPart(seen, coming, K, between.share)
 
 
 def _sizes(fit: Fit) -> tuple[int, int]:
     return fit.posterior.sizes["chain"], fit.posterior.sizes["draw"]
-
-
-def _draws(fit: Fit) -> int:
-    chains, draws = _sizes(fit)
-    return chains * draws

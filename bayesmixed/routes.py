@@ -42,7 +42,7 @@ def density_of(
     if integrated and design.series is None:
         from bayesmixed.rotated_density import rotated_density
 
-        return rotated_density(design, priors)
+        return rotated_density(design, priors, centred, integrated)
     if integrated:
         from bayesmixed.correlated_density import correlated_density
 

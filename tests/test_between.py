@@ -378,7 +378,8 @@ def test_correlated_groups_cannot_be_integrated_out() -> None:
     data = bm.datasets.load("pastes")
     labels = sorted(data["batch"].unique())
     K = pd.DataFrame(np.eye(len(labels)), index=labels, columns=labels)
-    formula = "strength ~ 1 + (1 | batch) + (1 | batch:cask)"
+    data["assay"] = np.arange(len(data)) % 2
+    formula = "strength ~ 1 + (1 + assay | batch) + (1 | batch:cask)"
     with pytest.raises(bm.BayesmixedError, match="are sampled"):
         bm.Model(formula, data, covariances={"batch": K}, marginalize=True)
 

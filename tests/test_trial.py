@@ -482,6 +482,73 @@ def test_the_pattern_of_a_tipping_point(estimate):
     np.testing.assert_allclose(by_visit, lagged, atol=1e-5)
 
 
+@pytest.mark.parametrize("pattern", [1.0, {"drug": {4: 1, 6: 0.5}, "placebo": 2}])
+def test_a_map_of_two_deltas_has_the_draws_of_dropout_sensitivity(antidepressant, pattern):
+    """Every draw, both kinds of inference; the tipping line is where the probability tips."""
+    own, other = [4.0, 0.0, -2.0, 12.0], [3.0, -2.5, 0.0]
+    report = bm.tipping_point(
+        antidepressant, "arm", "week", better="lower", deltas=own, reference_deltas=other,
+        pattern=pattern,
+    )  # fmt: skip
+    assert report.table.shape == (4 * 3 * 2, 5)
+
+    def brute(d, c):
+        given = {"drug": d, "placebo": c}
+        if pattern != 1.0:
+            given = {"drug": {4: d, 6: 0.5 * d}, "placebo": 2 * c}
+        found = bm.dropout_sensitivity(
+            antidepressant, "arm", "week", better="lower", assumptions=[], delta=given
+        )
+        last = found.table.index.get_level_values("assumption")[-1]
+        return found.draws["difference"].sel(assumption=last, drop=True), found.table.loc[last]
+
+    for d, c in [(4.0, 3.0), (-2.0, -2.5), (12.0, 0.0)]:
+        at = {"delta": d, "reference delta": c}
+        draws, table = brute(d, c)
+        np.testing.assert_allclose(
+            report.draws["difference"].sel(at), draws.transpose("contrast", "inference", ...),
+            rtol=0, atol=1e-10,
+        )  # fmt: skip
+        pd.testing.assert_frame_equal(report.table.loc[(d, c)], table, atol=1e-10)
+    tips = report.draws["tipping point"].squeeze("contrast")
+    assert tips.dims == ("inference", "reference delta")
+    for kind in ("information-anchored", "model"):
+        line = tips.sel(inference=kind)
+        # Who left placebo and fared worse lets the drug's fare worse.
+        assert line.sel({"reference delta": 3}) > line.sel({"reference delta": 0})
+        for c in (3.0, 0.0):
+            tip = float(line.sel({"reference delta": c}))
+            before, after = (
+                brute(tip + s, c)[1]["p_better"].xs(kind, level=0) for s in (-0.05, 0.05)
+            )
+            assert before.item() >= 0.975 >= after.item()
+    report.plot("map")
+    if pattern == 1.0:
+        alone = bm.tipping_point(antidepressant, "arm", "week", better="lower")
+        tip = alone.draws["tipping point"].squeeze("contrast")
+        np.testing.assert_allclose(tips.sel({"reference delta": 0}), tip, atol=1e-5)
+
+
+def test_a_map_of_three_arms():
+    """The deltas shown go from what was given to beyond the tipping point; a panel each."""
+    data = pd.DataFrame({"id": np.repeat(np.arange(30), 3), "visit": np.tile([1, 2, 3], 30)})
+    data["arm"] = data["id"].map(lambda k: ("none", "low", "high")[k % 3])
+    data["y"] = np.random.default_rng(1).normal(size=90)
+    data = data[(data["visit"] < 3) | (data["id"] > 8)]
+    residual = bm.AR1(time="visit", within="id")
+    fit = from_priors(bm.Model("y ~ factor(visit) * arm", data, residual=residual), 50)
+    report = bm.tipping_point(
+        fit, "arm", "visit", reference="none", probability=0.6, reference_deltas=[-7.0, 5.0]
+    )
+    shown = report.draws["delta"].to_numpy()
+    assert shown.min() <= -7
+    assert shown.max() >= 5
+    assert 0.0 in shown
+    assert len(report.printed) < len(report.table)
+    assert "left another arm than none" in report.caption
+    report.plot()
+
+
 @pytest.mark.parametrize(
     ("better", "deltas"), [("lower", [12, 16]), ("lower", [16]), ("higher", [-16.0, -20.0])]
 )
@@ -565,6 +632,15 @@ def test_delta_grows_with_the_visits_missed(estimate):
         ("tipping_point", {"deltas": ["a"]}, r"deltas=\['a'\]: give one number or more"),
         ("tipping_point", {"deltas": 3}, "deltas=3: give one number or more"),
         ("tipping_point", {"deltas": [0, np.nan]}, "deltas=.*nan.*: give one number or more"),
+        ("tipping_point", {"reference_deltas": [0]}, r"reference_deltas=\[0.0\]: a map of two"),
+        ("tipping_point", {"reference_deltas": 1}, "reference_deltas=1: give one number or more"),
+        ("tipping_point", {"reference_deltas": [0, 1], "deltas": [1]}, r"deltas=\[1.0\]: a map"),
+        ("tipping_point", {"reference_deltas": [0, 1], "arms": "both"}, "leave one of them out"),
+        (
+            "tipping_point",
+            {"reference_deltas": [0, 1], "pattern": {"drug": 1}},
+            "pattern={'drug': 1} moves nobody",
+        ),
         ("tipping_point", {"pattern": "x"}, "pattern='x': give a number, or one for each visit"),
         ("tipping_point", {"pattern": {}}, "pattern={}: give"),
         ("tipping_point", {"pattern": {"drug": 1, "6": 2}}, "pattern=.*arms or visits"),
@@ -591,6 +667,8 @@ def test_nothing_tips_where_nobody_left():
     given = {"reference": "placebo", "visit": 2}
     with pytest.raises(bm.BayesmixedError, match="Nobody left before this visit in these arms"):
         bm.tipping_point(fit, "arm", "visit", **given)
+    with pytest.raises(bm.BayesmixedError, match=r"these arms \(drug\)"):
+        bm.tipping_point(fit, "arm", "visit", reference_deltas=[0, 1], **given)
     bm.tipping_point(fit, "arm", "visit", arms="both", deltas=[0, 1], **given)
 
 

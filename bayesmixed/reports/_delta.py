@@ -70,12 +70,7 @@ class Delta:
         if not isinstance(given, Mapping):
             amount = _number(given, name)
             return cls(dict.fromkeys(every, amount), grown, f"{amount:+g}")
-        if _is_by_arm(trial, given, name):
-            if both:
-                raise BayesmixedError(
-                    f'arms="both" and {name}={dict(given)!r}, which says itself for which arms it '
-                    "is: leave one of them out."
-                )
+        if is_by_arm(trial, given, name):
             arms = {str(arm): k for k, arm in enumerate(trial.arms)}
             own = {
                 lookup(arms, str(k), trial.treatment): _amount(trial, v, name)
@@ -131,8 +126,10 @@ class Delta:
         return f", times what the visits since leaving add up to ({each})"
 
 
-def _is_by_arm(trial: Trial, given: Mapping[Any, Any], name: str) -> bool:
-    """Whether the keys are arms, rather than visits."""
+def is_by_arm(trial: Trial, given: Any, name: str) -> bool:
+    """Whether amounts are by arm: a mapping whose keys are arms, rather than visits."""
+    if not isinstance(given, Mapping):
+        return False
     arms, visits = ({str(v) for v in known} for known in (trial.arms, trial.visits))
     keys = {str(key) for key in given}
     if any(isinstance(value, Mapping) for value in given.values()):

@@ -147,7 +147,7 @@ def dropout_sensitivity(
         found[f"MAR {each.label}"] = [
             [f("MAR", each.moved(gaps, d.arm)) for f in (d.anchored, d.model)] for d in every
         ]
-    draws = labelled(fit, found, gaps.trial.contrasts)
+    draws = labelled(fit, list(found.values()), gaps.trial.contrasts, {"assumption": list(found)})
     table = table_of(draws, sign, margin, ["assumption", "inference", "contrast"])
     shown = table.droplevel("contrast") if len(every) == 1 else table
     label = f"difference in {fit.spec.response}, {gaps.trial.time} {gaps.trial.visits[gaps.at]}"
