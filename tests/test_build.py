@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pymc as pm
 import pytensor
+import pytensor.tensor as pt
 import pytest
 from scipy import stats
 
 import bayesmixed as bm
+from bayesmixed import product_op
 from bayesmixed.build import build_model
 from bayesmixed.graph import interpreted, log_density
 from bayesmixed.names import effect_names, public_names
@@ -357,3 +359,18 @@ def test_order_of_rows_and_group_labels_does_not_matter():
             point = pymc_model.initial_point()
             values.append(float(pymc_model.compile_logp(mode=mode)(point)))
     np.testing.assert_allclose(values[0], values[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("shapes", [((5, 3), (3, 1)), ((1, 4), (4, 6)), ((3, 3), (3, 3))])
+@pytest.mark.parametrize("turned", [False, True])
+def test_products_as_loops_are_products(shapes, turned):
+    """Of rows one after another or columns, and in a graph that had PyTensor's own."""
+    rng = np.random.default_rng(2)
+    A, B = (rng.normal(size=shape) for shape in shapes)
+    given = np.asfortranarray(A) if turned else A
+    np.testing.assert_allclose(product_op._product(given, B), A @ B, rtol=1e-13)
+    a, b = pt.dmatrix(), pt.dmatrix()
+    with pytensor.config.change_flags(cxx=""):
+        function = pytensor.function([a, b], a @ b, mode=product_op.mode())
+    assert product_op.Product() in {node.op for node in function.maker.fgraph.apply_nodes}
+    np.testing.assert_allclose(function(given, B), A @ B, rtol=1e-13)
