@@ -30,7 +30,7 @@ from bayesmixed.covariance import (
 )
 from bayesmixed.distances import Exponential, Matern, SquaredExponential
 from bayesmixed.edition import on_disk
-from bayesmixed.levinson import recursion
+from bayesmixed.levinson_slopes import recursion
 from bayesmixed.pointers import CALLED, CALLED_WITH, floats
 from bayesmixed.priors import Prior
 from bayesmixed.structure import CorrelationParameter, Structure

@@ -14,7 +14,7 @@ from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
 
-from bayesmixed.levinson import recursion
+from bayesmixed.levinson_slopes import recursion
 
 
 class Levinson(Op):
