@@ -195,7 +195,7 @@ class Axis:
         visits = np.asarray(labels)
         if visits.dtype.kind in "mMO":
             visits = np.asarray(stored(labels), dtype=object)
-        if not is_known(structure) and len(labels) > 1:
+        if not is_known(structure) and longest > 1:
             size = longest if structure.exchangeable else len(labels)
             check_own_structure(structure, size, spread, np.unique(times, axis=0))
         axis = cls(structure, column, visits, longest, spread, gap, _steps(labels), alphabetical)

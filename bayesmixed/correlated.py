@@ -189,7 +189,7 @@ def _outer(d, x, y, m, first):
 
 
 @njit(error_model="numpy")
-def _slope_ofinverses(Q, rows, a, QW, BQW, d_P):
+def _slope_of_inverses(Q, rows, a, QW, BQW, d_P):
     """The slope for P, from Qx and the posterior covariance of the effects."""
     first = 0
     for p in range(len(rows.lengths)):
@@ -297,7 +297,7 @@ def log_density(y, mu, log_sd, P, Z, T, rows, tree):
     BW = _product(covariance, W, leaf)
     _slopes_of_rows(x, a, QW, BW, scale, rows.order, d_mu, d_log_sd)
     if P.shape[2] > 1:
-        _slope_ofinverses(Q, rows, a, QW, _product(covariance, QW, leaf), d_P)
+        _slope_of_inverses(Q, rows, a, QW, _product(covariance, QW, leaf), d_P)
     else:
         _slope_of_steps(P, rows, x, W, BW, d_P)
     return value, d_mu, d_log_sd, d_P, d_T

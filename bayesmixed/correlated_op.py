@@ -142,6 +142,6 @@ def _to_numba(op: CorrelatedNormal, node: Apply, **_: Any) -> Any:
             k += 2
         call(where.ctypes.data)
         # Mentioned, so that the copies live until here.
-        return np.asarray(value[0] + 0.0 * len(given)), d_mu, d_log_sd, d_P, d_T
+        return np.asarray(value[0] + 0.0 * (len(given) + len(where))), d_mu, d_log_sd, d_P, d_T
 
     return evaluate, EDITION

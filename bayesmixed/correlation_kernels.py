@@ -29,7 +29,7 @@ from bayesmixed.covariance import (
     is_known,
 )
 from bayesmixed.distances import Exponential, Matern, SquaredExponential
-from bayesmixed.edition import on_disk
+from bayesmixed.edition import EDITION, on_disk
 from bayesmixed.levinson_slopes import recursion
 from bayesmixed.pointers import CALLED, CALLED_WITH, floats
 from bayesmixed.priors import Prior
@@ -247,6 +247,8 @@ class CorrelationKernel:
 
 @cache
 def _compiled(function: Callable[..., Any]) -> Any:
+    # On disk by this name: numba itself would look for changes in this file only.
+    function.__qualname__ = f"{function.__name__}_{EDITION}"
     return on_disk(lambda cache: numba.cfunc(CALLED, cache=cache, error_model="numpy")(function))
 
 

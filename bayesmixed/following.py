@@ -25,9 +25,6 @@ from bayesmixed.relatives import Relatives
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.intp]
 
-# Of the largest variance, added where rounding leaves a covariance without a triangular root.
-_JITTER = 1e-10
-
 
 @dataclass(frozen=True)
 class Following:
@@ -119,5 +116,7 @@ def _root(G: Floats) -> Floats:
     try:
         return np.linalg.cholesky(G)
     except np.linalg.LinAlgError:
-        largest = np.diagonal(G, axis1=-2, axis2=-1).max(axis=-1, initial=1e-300)
-        return np.linalg.cholesky(G + _JITTER * largest[:, None, None] * np.eye(G.shape[-1]))
+        # Of smooth processes little is left but rounding, which may be below 0.
+        values, vectors = np.linalg.eigh(G)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
+        return np.asarray(np.linalg.qr(root.mT, mode="r").mT)

@@ -14,6 +14,7 @@ from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
 
+from bayesmixed.edition import EDITION
 from bayesmixed.levinson_slopes import recursion
 
 
@@ -47,4 +48,4 @@ class Levinson(Op):
 
 @register_funcify_default_op_cache_key(Levinson)
 def _to_numba(op: Levinson, node: Apply, **_: Any) -> Any:
-    return recursion, 1
+    return recursion, EDITION

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.newcomers import Newcomers
-from bayesmixed.places import Places, correlations
+from bayesmixed.places import Places, steps
 from bayesmixed.proposals import NEWTON_STEPS, STEP, Peak, Target
 
 type Floats = NDArray[np.float64]
@@ -77,10 +77,7 @@ class Markov:
             one = {name: values[places.arm[0]] for name, values in one.items()}
         if places.who.max() > 0 or series.structure.steps(one, times) is None:
             return None
-        P = correlations(
-            series, fit.posterior, int(places.arm[0]), times, slice(None), between.named
-        )
-        r = np.diagonal(P, offset=1, axis1=1, axis2=2)
+        r = steps(series, fit.posterior, int(places.arm[0]), times, between.named)
         scale = following.sds(fit)[:, each.index] * each.random.Z[:, 0]
         place = np.argsort(order)[each.index]
         return cls(Target.of(fit, rows, []), each.parameter, place, scale, r)

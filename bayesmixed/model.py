@@ -320,7 +320,7 @@ class Model:
             Whether to show progress.
         target_accept : float
             Aimed-at acceptance probability; higher means smaller steps. Unless given it is 0.9,
-            0.8 where no effects are sampled and residuals are independent, and 0.95 where a
+            0.8 where no effects are sampled and there is no `residual=`, and 0.95 where a
             structure is not positive definite for all its parameters (Toeplitz with 3 bands).
         max_depth : int
             Deepest tree of NUTS.

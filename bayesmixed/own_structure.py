@@ -55,7 +55,13 @@ def check_own_structure(structure: Structure, size: int, spread: float, times: F
             f"{_said(values)}; standard deviations are the model's",
         )
     steps = _called(structure, "steps", values, times)
-    if steps is not None and not np.allclose(np.broadcast_to(steps, m - 1), np.diag(P, 1)):
+    if steps is not None and np.shape(steps) != (m - 1,):
+        raise _error(
+            structure,
+            f"steps(parameters, times) of {m} times has the shape {np.shape(steps)}, not "
+            f"{(m - 1,)}",
+        )
+    if steps is not None and not np.allclose(steps, np.diag(P, 1)):
         raise _error(
             structure, "steps(parameters, times) differs from the matrix beside its diagonal"
         )

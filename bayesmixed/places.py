@@ -226,13 +226,47 @@ def correlations(
     named : callable
         From a parameter's own name to that in the posterior.
     """
+    every = list(_values(series, posterior, arm, draws, named))
+    found = np.empty((len(every), len(times), len(times)))
+    for s, values in enumerate(every):
+        found[s] = series.structure.matrix(values, times)
+    return found
+
+
+def steps(
+    series: Series,
+    posterior: xr.Dataset,
+    arm: int,
+    times: Floats,
+    named: Callable[[str], str] = str,
+) -> Floats:
+    """Correlations of each time with the one before, of a Markov process, (draws, rows - 1).
+
+    Parameters
+    ----------
+    series, posterior, arm, times, named
+        See `correlations`.
+    """
+    every = list(_values(series, posterior, arm, slice(None), named))
+    found = np.empty((len(every), len(times) - 1))
+    for s, values in enumerate(every):
+        found[s] = series.structure.steps(values, times)
+    return found
+
+
+def _values(
+    series: Series,
+    posterior: xr.Dataset,
+    arm: int,
+    draws: slice,
+    named: Callable[[str], str],
+) -> Iterator[dict[str, Floats]]:
+    """The structure's parameters in each of some draws."""
+    total = int(posterior.sizes["chain"] * posterior.sizes["draw"])
     values = {}
     for p in series.parameters:
         every = posterior[named(p.name)].to_numpy()
         every = every.reshape((-1, *every.shape[2:]))[draws]
         values[p.name] = every if series.structure.by is None else every[:, arm]
-    total = int(posterior.sizes["chain"] * posterior.sizes["draw"])
-    found = np.empty((len(range(*draws.indices(total))), len(times), len(times)))
-    for s in range(len(found)):
-        found[s] = series.structure.matrix({n: v[s] for n, v in values.items()}, times)
-    return found
+    for s in range(len(range(*draws.indices(total)))):
+        yield {name: value[s] for name, value in values.items()}

@@ -24,6 +24,8 @@ type Integers = NDArray[np.int64]
 
 # Share of the largest diagonal element of a QR decomposition below which a column is not new.
 _NEW = 1e-10
+# Share of its level by which a column must vary; less is rounding.
+_VARIES = 1e-13
 
 
 @dataclass(frozen=True)
@@ -98,20 +100,17 @@ def _turned(Y: Floats, X: Floats) -> tuple[Floats, Floats]:
     """
     count, length = Y.shape
     columns = X.reshape(count, -1)
+    level = np.abs(columns).max(axis=0)
+    off = columns - columns.mean(axis=0)
+    columns = off[:, np.abs(off).max(axis=0) > _VARIES * level]
     # Most columns are alike: a baseline's stands at every visit.
-    distinct = {c.tobytes(): c for c in (columns / _scale(columns)).T}
+    distinct = {c.tobytes(): c for c in (columns / np.abs(columns).max(axis=0)).T}
     basis = _basis(np.column_stack([np.ones(count), *distinct.values()]))
     if basis.shape[1] + length >= count:
         return Y, X
     carried = basis.T @ Y
     rest = np.linalg.qr(Y - basis @ carried, mode="r")
     return np.concatenate([carried, rest]), np.tensordot(basis.T, X, 1)
-
-
-def _scale(columns: Floats) -> Floats:
-    """Each column's largest number, in absolute value; 1 where all are 0."""
-    largest = np.abs(columns).max(axis=0)
-    return np.where(largest > 0, largest, 1.0)
 
 
 def _basis(columns: Floats) -> Floats:

@@ -67,7 +67,9 @@ def series_likelihood(fit: Fit, groups: Groups, rows: Design) -> xr.Dataset:
         unit = _as_new(take(rows, at), inside)
         new = list(_newcomers(fit.design, unit, inside))
         first = 0
-        for piece in runs(fit, len(at) * max(_FIRST, 2 * sum(map(width, new)))):
+        probe = next(runs(fit, len(at), most=1))
+        dense = 0 if Markov.of(probe, unit, new) is not None else 2 * sum(map(width, new))
+        for piece in runs(fit, len(at) * max(_FIRST, dense)):
             shape = piece.posterior.sizes["chain"], piece.posterior.sizes["draw"]
             values = _averaged(Markov.of(piece, unit, new) or Target.of(piece, unit, new), own)
             found[:, :, first : first + shape[1], j] = values.reshape((2, *shape))

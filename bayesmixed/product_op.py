@@ -19,6 +19,7 @@ from pytensor.graph.rewriting.basic import in2out, node_rewriter
 from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
 from pytensor.tensor.math import Dot
 
+from bayesmixed.edition import EDITION
 from bayesmixed.elimination import FAST
 
 # Behind PyTensor's own rewrites of products, before elementwise operations are fused.
@@ -67,7 +68,7 @@ class Product(Op):
 
 @register_funcify_default_op_cache_key(Product)
 def _to_numba(op: Product, node: Apply, **_: Any) -> Any:
-    return _product, 1
+    return _product, EDITION
 
 
 @node_rewriter([Dot])

@@ -10,6 +10,7 @@ from scipy import stats
 import bayesmixed as bm
 from bayesmixed.correlation_kernels import kernel_of
 from bayesmixed.correlation_tables import Tables
+from bayesmixed.edition import EDITION
 from bayesmixed.pooled import Pooled
 
 
@@ -106,3 +107,17 @@ def test_a_structure_of_ones_own_has_no_kernel():
     assert kernel_of(own, own.parameters(4, 1.0)) is None
     known = bm.AR1(time="visit", within="id")
     assert kernel_of(known, known.parameters(4, 1.0)) is not None
+
+
+def test_a_predictor_of_a_large_level_is_not_lost():
+    """With sd 4 about 1e9, and no centring."""
+    frame = _trial().assign(base=lambda d: d["base"] + 1e9)
+    design = bm.Model("y ~ factor(visit) * arm + factor(visit) * base", frame, residual=STRUCTURE)
+    found = Pooled.of(design.design.series, design.design.y, design.design.predictors["mu"].X)
+    np.testing.assert_array_equal(sorted(found.counts), [3 + 2, 3 + 4])
+
+
+def test_a_kernel_on_disk_is_of_this_edition():
+    kernel = kernel_of(STRUCTURE, STRUCTURE.parameters(4, 1.0))
+    assert kernel.address
+    assert str(EDITION) in kernel.function.__qualname__

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 import bayesmixed as bm
-from bayesmixed import places
+from bayesmixed import following, places
+from bayesmixed.conditional import regression
 from bayesmixed.fit import Fit
 from bayesmixed.reports._average_row import average_row
 from bayesmixed.reports._process_effect import process_effect
@@ -296,3 +297,13 @@ def test_contrasts_of_arms_take_each_with_its_own_sd(epil: pd.DataFrame) -> None
     table = bm.effects(fit, "trt", population="new").table["median"].droplevel("population")
     difference = table["progabide vs placebo", "mean difference"]
     assert difference == pytest.approx(mean["progabide"] - mean["placebo"], rel=1e-7)
+
+
+def test_what_is_left_of_a_smooth_process_has_a_root():
+    """Where rounding makes it indefinite, so that no Cholesky factor exists."""
+    times = 0.5 * np.arange(18.0)[:, None]
+    P = bm.SquaredExponential(time="t", within="id").matrix({"range": 5.0}, times)
+    _, left = regression(P[None], 6)
+    root = following._root(left)
+    np.testing.assert_allclose(root @ root.mT, left, atol=1e-7)
+    np.testing.assert_array_equal(np.triu(root[0], 1), 0)

@@ -529,6 +529,15 @@ def test_a_map_of_two_deltas_has_the_draws_of_dropout_sensitivity(antidepressant
         np.testing.assert_allclose(tips.sel({"reference delta": 0}), tip, atol=1e-5)
 
 
+def test_a_benefit_that_is_nowhere_credible_is_said(antidepressant):
+    report = bm.tipping_point(
+        antidepressant, "arm", "week", better="higher", reference_deltas=[-1.0, 1.0]
+    )
+    assert (report.draws["tipping point"] == -np.inf).all()
+    assert "nowhere credible at -1, nowhere credible at 1" in report.caption
+    report.plot("map")
+
+
 def test_a_map_of_three_arms():
     """The deltas shown go from what was given to beyond the tipping point; a panel each."""
     data = pd.DataFrame({"id": np.repeat(np.arange(30), 3), "visit": np.tile([1, 2, 3], 30)})

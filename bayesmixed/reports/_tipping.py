@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise, product
+from math import inf
 from typing import Any, Literal
 
 import numpy as np
@@ -98,8 +99,9 @@ def tipping_point(
         Rows (delta, inference, contrast): mean, sd, interval, ``p_better``; draws ``difference``
         and ``tipping point`` (without draws of its own). Picture ``deltas``. With
         `reference_deltas` rows are (delta, reference delta, inference, contrast), ``tipping point``
-        is the delta for each reference delta (NaN where it is not between the deltas shown), and
-        the picture, ``map``, has the probability in colours and the tipping line over it.
+        is the delta for each reference delta (NaN where a benefit is credible at all deltas shown,
+        minus infinity where at none), and the picture, ``map``, has the probability in colours
+        and the tipping line over it.
 
     Raises
     ------
@@ -298,8 +300,13 @@ def _swapped(above: Callable[..., float], second: float, first: float) -> float:
 
 
 def _crossing(above: Callable[[float], float], deltas: list[float]) -> float:
-    """The first delta from which on the benefit is no longer credible; NaN if there is none."""
+    """The first delta from which on the benefit is no longer credible.
+
+    NaN if it is so at all of them, minus infinity if at none.
+    """
     values = [above(d) for d in deltas]
+    if values[0] <= 0:
+        return -inf
     for (a, u), (b, v) in pairwise(zip(deltas, values, strict=True)):
         if u > 0 >= v:
             return float(brentq(above, a, b, xtol=1e-6))
@@ -330,6 +337,8 @@ def _in_words(tip: xr.DataArray) -> str:
 
 
 def _number(tip: float) -> str:
+    if np.isinf(tip):
+        return "nowhere credible"
     return "not reached by these deltas" if np.isnan(tip) else f"{tip:.3g}"
 
 

@@ -70,7 +70,7 @@ def _panel(grid: pd.DataFrame, tips: xr.DataArray, probability: float, ax: Axes)
     if inside:
         lines = ax.contour(x, y, values, inside, colors=GREY, linewidths=0.7, linestyles=":")
         ax.clabel(lines, fontsize=7, fmt="%g")
-    line = tips.sortby("reference delta")
+    line = tips.where(np.isfinite(tips)).sortby("reference delta")
     at = line["reference delta"].to_numpy()
     if not line.isnull().all():
         label = f"tipping line, probability {probability:g}"

@@ -59,6 +59,10 @@ our_name <- function(name) {
 
 draws <- as.array(fit$fit)
 names <- dimnames(draws)[[3]]
+# Of an AR(1) brms has the sd of the innovations, and bayesmixed that of the residuals.
+if (!is.null(series)) {
+  draws[, , "sigma"] <- draws[, , "sigma"] / sqrt(1 - draws[, , "ar[1]"]^2)
+}
 kept <- grep("^(b_|sd_|cor_|sigma$|shape$|ar\\[1\\]$)", names)
 writeBin(as.vector(draws[, , kept, drop = FALSE]), file.path(folder, "draws.bin"))
 np <- nuts_params(fit, pars = "divergent__")
