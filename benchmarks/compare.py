@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmarks.peers import OURS
-from benchmarks.plan import Claim
 from benchmarks.records import Record
+from benchmarks.row import Claim
 
 
 @dataclass(frozen=True)

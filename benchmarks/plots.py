@@ -12,8 +12,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks.compare import select
 from benchmarks.peers import PEERS
-from benchmarks.plan import SETTINGS, Row
+from benchmarks.plan import SETTINGS
 from benchmarks.records import Record
+from benchmarks.row import Row
 
 # Okabe & Ito's colours, which most people can tell apart.
 _COLOURS = dict(

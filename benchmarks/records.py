@@ -81,7 +81,7 @@ class Record:
         return self.usage["error"] is not None
 
     def value(self, quantity: str) -> float:
-        """A quantity that claims are about; see `benchmarks.plan.Claim`."""
+        """A quantity that claims are about; see `benchmarks.row.Claim`."""
         seconds = self.seconds
         # Reading the table from the exchange folder is nobody's merit.
         whole = self.usage["wall"] - seconds["data"]

@@ -11,8 +11,9 @@ import numpy as np
 
 from benchmarks import compare, plots, records
 from benchmarks.peers import OURS, PEERS
-from benchmarks.plan import ROWS, SETTINGS, Claim, Entry, Row
+from benchmarks.plan import ROWS, SETTINGS
 from benchmarks.records import Record
+from benchmarks.row import Claim, Entry, Row
 
 _DISTURBED = 0.25  # cores
 _INTRO = """\

@@ -10,8 +10,9 @@ from typing import Any
 
 from benchmarks import measure
 from benchmarks.exchange import read_answer, write_task
-from benchmarks.plan import QUICK, SETTINGS, Entry, Point, Row
+from benchmarks.plan import QUICK, SETTINGS
 from benchmarks.records import Record, record
+from benchmarks.row import Entry, Point, Row
 from benchmarks.workloads import Workload
 
 
