@@ -9,7 +9,7 @@ from zlib import crc32
 # Numba looks only at the file of the function that it keeps, not at those that it calls.
 _FILES = (
     *("correlated.py", "correlated_likelihood.py", "correlated_op.py", "correlation_kernels.py"),
-    *("elimination.py", "evaluator.py", "forms.py", "levinson_slopes.py", "product_op.py"),
+    *("elimination.py", "evaluator.py", "forms.py", "levinson_slopes.py", "matmul_op.py"),
     *("glue.py", "group_effects.py", "instructions.py", "lkj.py", "machine.py", "marginal.py"),
     *("encoded.py", "normal.py", "pointers.py", "precisions.py", "process.py", "univariate.py"),
 )

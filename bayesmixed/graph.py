@@ -24,7 +24,7 @@ from pytensor.graph.basic import equal_computations
 from pytensor.graph.replace import clone_replace, vectorize_graph
 from pytensor.graph.traversal import graph_inputs
 
-from bayesmixed import product_op
+from bayesmixed import matmul_op
 from bayesmixed.logdensity import LogDensity
 from bayesmixed.native import graph_entry
 from bayesmixed.pointers import pointers
@@ -171,7 +171,7 @@ def _compile(
     with warnings.catch_warnings():
         # numba does without C; PyTensor's remark about a missing BLAS is about C.
         warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS")
-        compiled = pm.compile(own, outputs, mode=product_op.mode(), on_unused_input="ignore")
+        compiled = pm.compile(own, outputs, mode=matmul_op.mode(), on_unused_input="ignore")
     _COMPILED.append((own, outputs, compiled.vm.jit_fn))
     return compiled.vm.jit_fn, *packer.data()
 

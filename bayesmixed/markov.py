@@ -22,7 +22,7 @@ from bayesmixed.design import Design
 from bayesmixed.fit import Fit
 from bayesmixed.newcomers import Newcomers
 from bayesmixed.places import Places, steps
-from bayesmixed.proposals import NEWTON_STEPS, STEP, Peak, Target
+from bayesmixed.proposals import STEP, Peak, Target, climb
 
 type Floats = NDArray[np.float64]
 type Integers = NDArray[np.intp]
@@ -105,24 +105,13 @@ class Markov:
         return np.asarray(found + self.target.constant[:, None])
 
     def peak(self) -> Peak:
-        """The mode, by Newton's method in all draws at once, and the root of the precision."""
-        x = np.zeros((len(self.r), self.size))
-        value = self.density(x[:, None])[:, 0]
-        for _ in range(NEWTON_STEPS):
+        """The mode, and the root of the precision there."""
+
+        def step(x: Floats) -> Floats:
             gradient, diagonal, beside = self._derivatives(x)
-            step = _solve(*_root(diagonal, beside), gradient)
-            share = np.ones(len(x))
-            for _ in range(12):
-                moved = self.density((x + share[:, None] * step)[:, None])[:, 0]
-                worse = ~(moved >= value - 1e-9)
-                if not worse.any():
-                    break
-                share[worse] *= 0.5
-            share[worse] = 0.0
-            x = x + share[:, None] * step
-            value = np.where(worse, value, moved)
-            if np.abs(share[:, None] * step).max() < 1e-4:
-                break
+            return _solve(*_root(diagonal, beside), gradient)
+
+        x = climb(self, step, np.zeros((len(self.r), self.size)))
         own, below = _root(*self._derivatives(x)[1:])
         return Peak(x, np.log(own).sum(axis=-1), lambda half: _back(own, below, half))
 

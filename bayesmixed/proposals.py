@@ -36,7 +36,7 @@ type Floats = NDArray[np.float64]
 PROPOSALS = 8
 _DF = 7.0
 STEP = 1e-3
-NEWTON_STEPS = 50
+_NEWTON_STEPS = 50
 # A proposal is at most twice as wide as the prior, also where a likelihood is not log-concave.
 _LEAST_PRECISION = 0.25
 
@@ -218,25 +218,14 @@ class Target:
         return np.linalg.solve(precision, right)[..., 0], precision
 
     def _laplace(self) -> tuple[Floats, Floats]:
-        """Mode and curvature there, by Newton's method in all draws at once."""
+        """Mode and curvature there."""
         samples, _, size = next(iter(self.loadings.values())).shape
-        z = np.zeros((samples, size))
-        value = self.density(z[:, None])[:, 0]
-        for _ in range(NEWTON_STEPS):
+
+        def step(z: Floats) -> Floats:
             gradient, precision = self._derivatives(z)
-            step = np.linalg.solve(precision, gradient[..., None])[..., 0]
-            share = np.ones(samples)
-            for _ in range(12):
-                moved = self.density((z + share[:, None] * step)[:, None])[:, 0]
-                worse = ~(moved >= value - 1e-9)
-                if not worse.any():
-                    break
-                share[worse] *= 0.5
-            share[worse] = 0.0
-            z = z + share[:, None] * step
-            value = np.where(worse, value, moved)
-            if np.abs(share[:, None] * step).max() < 1e-4:
-                break
+            return np.asarray(np.linalg.solve(precision, gradient[..., None])[..., 0])
+
+        z = climb(self, step, np.zeros((samples, size)))
         return z, self._derivatives(z)[1]
 
     def _derivatives(self, z: Floats) -> tuple[Floats, Floats]:
@@ -279,6 +268,33 @@ class Target:
         values, vectors = np.linalg.eigh(precision)
         values = np.maximum(values, _LEAST_PRECISION)
         return gradient, (vectors * values[:, None]) @ vectors.mT
+
+
+def climb(target: Density, step: Callable[[Floats], Floats], start: Floats) -> Floats:
+    """The mode in all draws at once, by Newton's method with steps halved until they gain.
+
+    Parameters
+    ----------
+    target : Density
+    step : callable
+        Newton's whole step at a point, shape (sample, effect) both.
+    start : array, shape (sample, effect)
+    """
+    z, value = start, target.density(start[:, None])[:, 0]
+    for _ in range(_NEWTON_STEPS):
+        whole, share = step(z), np.ones(len(z))
+        for _ in range(12):
+            moved = target.density((z + share[:, None] * whole)[:, None])[:, 0]
+            worse = ~(moved >= value - 1e-9)
+            if not worse.any():
+                break
+            share[worse] *= 0.5
+        share[worse] = 0.0
+        z = z + share[:, None] * whole
+        value = np.where(worse, value, moved)
+        if np.abs(share[:, None] * whole).max() < 1e-4:
+            break
+    return z
 
 
 def _finite(values: Floats) -> Floats:

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 import bayesmixed as bm
-from bayesmixed import product_op
+from bayesmixed import matmul_op
 from bayesmixed.build import build_model
 from bayesmixed.graph import interpreted, log_density
 from bayesmixed.names import effect_names, public_names
@@ -368,9 +368,9 @@ def test_products_as_loops_are_products(shapes, turned):
     rng = np.random.default_rng(2)
     A, B = (rng.normal(size=shape) for shape in shapes)
     given = np.asfortranarray(A) if turned else A
-    np.testing.assert_allclose(product_op._product(given, B), A @ B, rtol=1e-13)
+    np.testing.assert_allclose(matmul_op._matmul(given, B), A @ B, rtol=1e-13)
     a, b = pt.dmatrix(), pt.dmatrix()
     with pytensor.config.change_flags(cxx=""):
-        function = pytensor.function([a, b], a @ b, mode=product_op.mode())
-    assert product_op.Product() in {node.op for node in function.maker.fgraph.apply_nodes}
+        function = pytensor.function([a, b], a @ b, mode=matmul_op.mode())
+    assert matmul_op.Matmul() in {node.op for node in function.maker.fgraph.apply_nodes}
     np.testing.assert_allclose(function(given, B), A @ B, rtol=1e-13)

@@ -125,9 +125,7 @@ def tipping_point(
     ...     fit, "arm", "week", better="lower", deltas=both, reference_deltas=both
     ... ).plot("map")  # doctest: +SKIP
     """
-    lookup({"active": 0, "both": 0}, arms, "choice of arms")
-    if not isinstance(probability, int | float) or not 0.5 <= probability < 1:
-        raise BayesmixedError(f"probability={probability!r}: a number from 0.5 to below 1.")
+    _check_choices(arms, probability)
     sign = lookup(SIGNS, better, "choice of what is better")
     chosen = None if deltas is None else _checked(deltas, "deltas")
     other = None
@@ -149,12 +147,13 @@ def tipping_point(
     places = [[_places(partial(above, each), shown, other, sign) for each in c] for c in curves]
     kept = ["contrast", "inference", *[*axes][1:]]
     tips = xr.DataArray(places, dims=kept, coords={k: draws[k].to_numpy() for k in kept})
-    label = f"difference in {fit.spec.response}, {gaps.trial.time} {gaps.trial.visits[gaps.at]}"
+    when = f"{gaps.trial.time} {gaps.trial.visits[gaps.at]}"
+    label = f"difference in {fit.spec.response}, {when}"
     picture: dict[str, Picture] = {"deltas": partial(by_delta, table, label, margin * sign)}
     if other is not None:
         picture = {"map": partial(by_two_deltas, table["p_better"], tips, probability, trial.arms)}
     return Report(
-        f"Tipping point at {gaps.trial.time} {gaps.trial.visits[gaps.at]}",
+        f"Tipping point at {when}",
         table,
         xr.Dataset({"difference": draws, "tipping point": tips}),
         f"{label[0].upper()}{label[1:]}, with delta added to what is missing of patients "
@@ -169,6 +168,12 @@ def tipping_point(
         picture,
         None if other is None else _corners(table),
     )
+
+
+def _check_choices(arms: str, probability: float) -> None:
+    lookup({"active": 0, "both": 0}, arms, "choice of arms")
+    if not isinstance(probability, int | float) or not 0.5 <= probability < 1:
+        raise BayesmixedError(f"probability={probability!r}: a number from 0.5 to below 1.")
 
 
 def _checked(deltas: Any, name: str) -> list[float]:

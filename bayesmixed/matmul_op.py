@@ -27,7 +27,7 @@ _POSITION = 48.9
 
 
 @njit(fastmath=FAST, error_model="numpy")
-def _product(A, B):
+def _matmul(A, B):
     n, k = A.shape
     m = B.shape[1]
     out = np.zeros((n, m))
@@ -46,7 +46,7 @@ def _product(A, B):
     return out
 
 
-class Product(Op):
+class Matmul(Op):
     """The product of two matrices of float64."""
 
     __props__ = ()
@@ -66,16 +66,16 @@ class Product(Op):
         return [(shapes[0][0], shapes[1][1])]
 
 
-@register_funcify_default_op_cache_key(Product)
-def _to_numba(op: Product, node: Apply, **_: Any) -> Any:
-    return _product, EDITION
+@register_funcify_default_op_cache_key(Matmul)
+def _to_numba(op: Matmul, node: Apply, **_: Any) -> Any:
+    return _matmul, EDITION
 
 
 @node_rewriter([Dot])
 def _as_loops(fgraph: Any, node: Apply) -> Any:
     if any(v.type.dtype != "float64" for v in node.inputs):
         return False
-    return [Product()(*node.inputs)]
+    return [Matmul()(*node.inputs)]
 
 
 def mode() -> Mode:
